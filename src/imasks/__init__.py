@@ -1,0 +1,1 @@
+"""Semi-supervised image segmentation with Inconsistency Masks."""

@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Load one file of recorded outputs of the published implementation by its stem."""
+
+    def load(stem: str) -> dict[str, np.ndarray]:
+        path = SHARED / "golden" / f"{stem}.npz"
+        if not path.exists():
+            pytest.skip(f"golden outputs are not at {path.parent}")
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """Return the folder of one real data set by name."""
+
+    def folder(name: str) -> Path:
+        path = SHARED / "data" / name
+        if not path.exists():
+            pytest.skip(f"real data set is not at {path}")
+        return path
+
+    return folder
