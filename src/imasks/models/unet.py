@@ -1,0 +1,130 @@
+"""The U-Net of METHOD 4: small, batch-normalised after the activation, skips added."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import floor
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from imasks.errors import UserError
+
+STRIDE = 16  # four poolings: heights and widths must be multiples of this
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """What a U-Net is made of.
+
+    Args:
+        in_channels: image channels.
+        outputs: logits per pixel.
+        width: the paper's alpha, a factor on the channels 16, 32, 64, 128, 256.
+        dropout: share of features dropped at the end of every block but the first.
+        norm_momentum: weight of the newest batch in the running statistics (Keras' 1 - momentum).
+    """
+
+    in_channels: int
+    outputs: int
+    width: float = 1.0
+    dropout: float = 0.0
+    norm_momentum: float = 0.01
+
+    def __post_init__(self) -> None:
+        if floor(16 * self.width) < 1:
+            raise UserError(
+                "the network's width leaves a layer without channels",
+                value=self.width,
+                remedy="Use a width of at least 0.0625; 0.5 to 3 are usual.",
+            )
+
+    @property
+    def features(self) -> tuple[int, ...]:
+        """Channels at the five resolutions."""
+        return tuple(floor(base * self.width) for base in (16, 32, 64, 128, 256))
+
+
+class UNet(nn.Module):
+    """Images uint8 or float [N, C, H, W] in 0..255 to float32 logits [N, outputs, H, W].
+
+    H and W must be multiples of 16.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        f = config.features
+        self.stem = _Stage(config, [(config.in_channels, f[0], 1)], dropout=False)
+        self.encoder = nn.ModuleList(
+            _Stage(config, [(f[max(i - 1, 0)], f[i], 3), (f[i], f[i], 1)]) for i in range(4)
+        )
+        self.bottleneck = _Stage(config, [(f[3], f[4], 3), (f[4], f[3], 1)])
+        self.decoder = nn.ModuleList(
+            _Decode(config, c1, c2)
+            for c1, c2 in ((f[3], f[2]), (f[2], f[1]), (f[1], f[0]), (f[0], f[0]))
+        )
+        self.head = nn.Conv2d(f[0], config.outputs, 1)
+        self.apply(_he_normal)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits; see the class."""
+        x = self.stem(images / 255)
+        skips = []
+        for block in self.encoder:
+            x = block(x)
+            skips.append(x)
+            x = F.max_pool2d(x, 2)
+        x = self.bottleneck(x)
+        for block, skip in zip(self.decoder, reversed(skips), strict=True):
+            x = block(x, skip)
+        with torch.autocast(x.device.type, enabled=False):  # the head in full precision
+            logits: Tensor = self.head(x.float())
+        return logits
+
+
+class _Stage(nn.Module):
+    """Convolutions with ReLU, then dropout and batch norm."""
+
+    def __init__(
+        self, config: UNetConfig, shapes: list[tuple[int, int, int]], *, dropout: bool = True
+    ) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(i, o, k, padding="same") for i, o, k in shapes)
+        self.dropout = nn.Dropout(config.dropout if dropout else 0.0)
+        self.norm = _norm(config, shapes[-1][1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv in self.convs:
+            x = F.relu(conv(x), inplace=True)
+        normed: Tensor = self.norm(self.dropout(x))
+        return normed
+
+
+class _Decode(nn.Module):
+    """Double the resolution, add the skip, halve the channels."""
+
+    def __init__(self, config: UNetConfig, c1: int, c2: int) -> None:
+        super().__init__()
+        self.enter = _Stage(config, [(c1, c1, 1)], dropout=False)
+        self.leave = _Stage(config, [(c1, c1, 3), (c1, c2, 1)])
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        x = F.interpolate(x, scale_factor=2, mode="nearest") + skip
+        out: Tensor = self.leave(self.enter(x))
+        return out
+
+
+def _norm(config: UNetConfig, channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=config.norm_momentum)
+
+
+def _he_normal(module: nn.Module) -> None:
+    # Keras' he_normal cuts the normal off at two deviations and rescales it to the wanted variance.
+    if isinstance(module, nn.Conv2d):
+        fan_in = module.weight[0].numel()
+        std = (2.0 / fan_in) ** 0.5 / 0.87962566103423978
+        nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,276 @@
+"""What the three segmentation tasks mean: outputs, decisions, losses, scores.
+
+Shape letters: N images, K user classes, P planes of a discrete mask (1 for binary and multiclass,
+K for multilabel), C network outputs, H x W pixels.
+
+Discrete masks are uint8 [N, P, H, W] in the *internal* encoding: binary and multilabel planes hold
+0/1; the multiclass plane holds k + 1 for user class k, and 0 is reserved for the inconsistency
+mask. IGNORE (255) marks pixels that take no part in loss or score, whatever the task.
+Source: METHOD 2, 5 and 9.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from imasks.errors import UserError
+
+IGNORE = 255
+EPSILON = 1e-7
+
+TaskName = Literal["binary", "multiclass", "multilabel"]
+LossName = Literal["paper", "cross-entropy"]
+
+
+class Task(abc.ABC):
+    """One of the three tasks, with its class names; the only place where they differ."""
+
+    name: ClassVar[TaskName]
+    primary: ClassVar[str]
+    """The score that ranks candidates."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self.classes = tuple(classes)
+
+    @property
+    @abc.abstractmethod
+    def outputs(self) -> int:
+        """Network outputs C."""
+
+    @property
+    @abc.abstractmethod
+    def planes(self) -> int:
+        """Planes P of a discrete mask."""
+
+    @abc.abstractmethod
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Logits [N, C, H, W] to float32 probabilities of the same shape."""
+
+    @abc.abstractmethod
+    def discrete(self, probabilities: Tensor, *, reserved: bool = True) -> Tensor:
+        """Probabilities [N, C, H, W] to uint8 [N, P, H, W].
+
+        Logits are not accepted: the published decisions are made on rounded probabilities.
+        ``reserved`` lets a multiclass network answer with the reserved index 0.
+        """
+
+    @abc.abstractmethod
+    def loss(self, logits: Tensor, labels: Tensor, *, kind: LossName = "paper") -> Tensor:
+        """Mean loss over all pixels that are not IGNORE; labels uint8 [N, P, H, W]."""
+
+    @abc.abstractmethod
+    def overlaps(self, predicted: Tensor, truth: Tensor) -> Tensor:
+        """Count pixels of every class: int64 [N, K, 3] of (intersection, predicted, true).
+
+        Pixels whose truth is IGNORE are left out of all three.
+        """
+
+    @abc.abstractmethod
+    def scores(self, overlaps: Tensor) -> dict[str, Tensor]:
+        """The paper's scores of every image, float64 [N] each, from :meth:`overlaps`."""
+
+    @abc.abstractmethod
+    def to_user(self, labels: Tensor) -> Tensor:
+        """Internal labels uint8 [N, P, H, W] to the ids of the user's own mask files."""
+
+    def class_iou(self, overlaps: Tensor) -> Tensor:
+        """The field's standard score: IoU of each class over the whole split, float64 [K].
+
+        NaN for a class that neither occurs nor is predicted.
+        """
+        hit, predicted, true = overlaps.sum(0).double().unbind(-1)
+        return hit / (predicted + true - hit)
+
+    def summary(self, overlaps: Tensor) -> dict[str, float]:
+        """Scores of a split: the paper's (means over images) and the standard ones."""
+        if not len(overlaps):
+            return {}
+        means = {name: float(values.nanmean()) for name, values in self.scores(overlaps).items()}
+        per_class = self.class_iou(overlaps)
+        means["mean_class_iou"] = float(per_class.nanmean())
+        for name, value in zip(self.classes, per_class.tolist(), strict=True):
+            means[f"class_iou/{name}"] = value
+        return means
+
+
+@final
+class Binary(Task):
+    """One class against the background; one logit."""
+
+    name = "binary"
+    primary = "iou"
+
+    @property
+    def outputs(self) -> int:
+        return 1
+
+    @property
+    def planes(self) -> int:
+        return 1
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return logits.float().sigmoid()
+
+    def discrete(self, probabilities: Tensor, *, reserved: bool = True) -> Tensor:
+        return (probabilities > 0.5).to(torch.uint8)
+
+    def loss(self, logits: Tensor, labels: Tensor, *, kind: LossName = "paper") -> Tensor:
+        return _planes_loss(logits, labels, kind)
+
+    def overlaps(self, predicted: Tensor, truth: Tensor) -> Tensor:
+        return _plane_overlaps(predicted, truth)
+
+    def scores(self, overlaps: Tensor) -> dict[str, Tensor]:
+        hit, predicted, true = overlaps[:, 0].double().unbind(-1)
+        return {
+            "iou": hit / (predicted + true - hit + EPSILON),
+            "dice": (2 * hit + 1) / (predicted + true + 1),
+            # the other convention: nothing to find and nothing found is a full score
+            "iou_empty_is_one": torch.where(
+                predicted + true == 0, 1.0, hit / (predicted + true - hit + EPSILON)
+            ),
+        }
+
+    def to_user(self, labels: Tensor) -> Tensor:
+        return labels
+
+
+@final
+class Multilabel(Task):
+    """Classes that may overlap; one logit each."""
+
+    name = "multilabel"
+    primary = "miou"
+
+    @property
+    def outputs(self) -> int:
+        return len(self.classes)
+
+    @property
+    def planes(self) -> int:
+        return len(self.classes)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return logits.float().sigmoid()
+
+    def discrete(self, probabilities: Tensor, *, reserved: bool = True) -> Tensor:
+        return (probabilities >= 0.5).to(torch.uint8)
+
+    def loss(self, logits: Tensor, labels: Tensor, *, kind: LossName = "paper") -> Tensor:
+        return _planes_loss(logits, labels, kind)
+
+    def overlaps(self, predicted: Tensor, truth: Tensor) -> Tensor:
+        return _plane_overlaps(predicted, truth)
+
+    def scores(self, overlaps: Tensor) -> dict[str, Tensor]:
+        hit, predicted, true = overlaps.double().unbind(-1)
+        per_class = hit / (predicted + true - hit + EPSILON)
+        named = {f"iou/{name}": per_class[:, k] for k, name in enumerate(self.classes)}
+        return {"miou": per_class.mean(1), **named}
+
+    def to_user(self, labels: Tensor) -> Tensor:
+        return labels
+
+
+@final
+class Multiclass(Task):
+    """One class a pixel; K + 1 logits, index 0 reserved for the inconsistency mask."""
+
+    name = "multiclass"
+    primary = "miou"
+
+    @property
+    def outputs(self) -> int:
+        return len(self.classes) + 1
+
+    @property
+    def planes(self) -> int:
+        return 1
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return logits.float().softmax(1)
+
+    def discrete(self, probabilities: Tensor, *, reserved: bool = True) -> Tensor:
+        if reserved:
+            return probabilities.argmax(1, keepdim=True).to(torch.uint8)
+        return (probabilities[:, 1:].argmax(1, keepdim=True) + 1).to(torch.uint8)
+
+    def loss(self, logits: Tensor, labels: Tensor, *, kind: LossName = "paper") -> Tensor:
+        # both names mean categorical cross-entropy here
+        total = F.cross_entropy(
+            logits.float(), labels[:, 0].long(), ignore_index=IGNORE, reduction="sum"
+        )
+        return total / (labels != IGNORE).sum().clamp(min=1)
+
+    def overlaps(self, predicted: Tensor, truth: Tensor) -> Tensor:
+        matrix = confusion(predicted, truth, classes=self.outputs)
+        hit = matrix.diagonal(dim1=1, dim2=2)
+        counts = torch.stack([hit, matrix.sum(1), matrix.sum(2)], dim=-1)
+        return counts[:, 1:]
+
+    def scores(self, overlaps: Tensor) -> dict[str, Tensor]:
+        hit, predicted, true = overlaps.double().unbind(-1)
+        per_class = hit / (predicted + true - hit)
+        present = true > 0
+        absent = ~present.any(1)
+        miou = per_class.where(present, 0).sum(1) / present.sum(1)
+        accuracy = hit.sum(1) / true.sum(1)
+        nan = float("nan")  # an image that is void everywhere has no score
+        return {"miou": miou.where(~absent, nan), "pixel_accuracy": accuracy.where(~absent, nan)}
+
+    def to_user(self, labels: Tensor) -> Tensor:
+        return torch.where(labels == IGNORE, labels, labels.clamp(min=1) - 1)
+
+
+TASKS: Mapping[TaskName, type[Task]] = {
+    "binary": Binary,
+    "multiclass": Multiclass,
+    "multilabel": Multilabel,
+}
+
+
+def make_task(name: str, classes: Sequence[str]) -> Task:
+    """Build a task from its name in ``dataset.toml``.
+
+    Raises:
+        UserError: the name is none of the three.
+    """
+    for known, kind in TASKS.items():
+        if known == name:
+            return kind(classes)
+    raise UserError("task is not known", value=name, remedy=f"Use one of {', '.join(TASKS)}.")
+
+
+def confusion(predicted: Tensor, truth: Tensor, *, classes: int) -> Tensor:
+    """Confusion matrices int64 [N, true, predicted] of index masks [N, 1, H, W].
+
+    Pixels whose truth is IGNORE are left out.
+    """
+    N = len(truth)
+    image = torch.arange(N, device=truth.device).view(N, 1, 1, 1)
+    index = (image * classes + truth.long()) * classes + predicted.long()
+    counted = index[truth != IGNORE]
+    return torch.bincount(counted, minlength=N * classes * classes).view(N, classes, classes)
+
+
+def _planes_loss(logits: Tensor, labels: Tensor, kind: LossName) -> Tensor:
+    counted = labels != IGNORE
+    target = labels.float() * counted
+    if kind == "paper":
+        each = (logits.float().sigmoid() - target).square()
+    else:
+        each = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
+    return (each * counted).sum() / counted.sum().clamp(min=1)
+
+
+def _plane_overlaps(predicted: Tensor, truth: Tensor) -> Tensor:
+    counted = truth != IGNORE
+    p = (predicted > 0) & counted
+    t = (truth > 0) & counted
+    return torch.stack([(p & t).sum((2, 3)), p.sum((2, 3)), t.sum((2, 3))], dim=-1)
