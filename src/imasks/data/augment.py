@@ -1,0 +1,182 @@
+"""Augmentation of whole batches on the device they lie on.
+
+Images are float32 [B, C, H, W] with whole numbers in 0..255, as the published code's uint8 images
+are after every step; masks are uint8 [B, P, H, W]. Every function draws from the generator it is
+given and from nothing else. Source: METHOD 10.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import radians
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from imasks.errors import UserError
+
+# OpenCV's fixed kernels for blur 1, 2, 3 (sides 3, 5, 7), padded to one length; 0 leaves as it is
+_KERNELS = torch.tensor(
+    [
+        [0, 0, 0, 1, 0, 0, 0],
+        [0, 0, 1 / 4, 1 / 2, 1 / 4, 0, 0],
+        [0, 1 / 16, 1 / 4, 3 / 8, 1 / 4, 1 / 16, 0],
+        [1 / 32, 7 / 64, 7 / 32, 9 / 32, 7 / 32, 7 / 64, 1 / 32],
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What may happen to an image and its mask; the default leaves both alone.
+
+    Args:
+        flip: mirror left-right with probability 1/2.
+        free_rotation: mirror up-down as well and rotate by k x 90 degrees (for images that are not
+            square: by k x 180), all 8 (4) positions equally likely.
+        contrast: half width of the factor's range around 1.
+        brightness: half width of the offset's range, in grey levels.
+        max_blur: 0 to 3: up to a 7x7 Gaussian.
+        max_noise: uniform noise in [-max_noise, max_noise) grey levels.
+        zoom: images are enlarged or reduced by up to this share and moved by up to half of it.
+        rotation: images are turned by up to so many degrees.
+
+    Zoom and rotation are not in the published method; the ``paper`` preset leaves them at 0.
+    """
+
+    flip: bool = False
+    free_rotation: bool = False
+    contrast: float = 0.0
+    brightness: float = 0.0
+    max_blur: int = 0
+    max_noise: int = 0
+    zoom: float = 0.0
+    rotation: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_blur < len(_KERNELS):
+            raise UserError(
+                "augmentation.max_blur is out of range",
+                value=self.max_blur,
+                remedy=f"Use 0 to {len(_KERNELS) - 1}.",
+            )
+        for name in ("contrast", "brightness", "max_noise", "zoom", "rotation"):
+            if getattr(self, name) < 0:
+                raise UserError(
+                    f"augmentation.{name} must not be negative",
+                    value=getattr(self, name),
+                    remedy="Use 0 to switch it off.",
+                )
+
+
+def augment(
+    images: Tensor, masks: Tensor, how: Augmentation, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Augment every pair of a batch on its own: geometry, then brightness, blur and noise.
+
+    Args:
+        images: float32 [B, C, H, W] in 0..255.
+        masks: uint8 [B, P, H, W].
+        how: what may happen.
+        generator: the source of randomness, on the images' device.
+    """
+    images, masks = geometric(images, masks, how, generator)
+    return photometric(images, how, generator), masks
+
+
+def geometric(
+    images: Tensor, masks: Tensor, how: Augmentation, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Mirror, rotate and zoom images and masks alike."""
+    B, device = len(images), images.device
+    if how.zoom or how.rotation:
+        images, masks = _affine(images, masks, how, generator)
+    if how.flip or how.free_rotation:
+        flip = _coins(B, generator, device)
+        images, masks = _where(flip, images.flip(-1), images), _where(flip, masks.flip(-1), masks)
+    if how.free_rotation:
+        flip = _coins(B, generator, device)
+        images, masks = _where(flip, images.flip(-2), images), _where(flip, masks.flip(-2), masks)
+        if images.shape[-1] == images.shape[-2]:
+            # two mirrors and a transposition make all eight positions
+            turn = _coins(B, generator, device)
+            images = _where(turn, images.mT, images)
+            masks = _where(turn, masks.mT, masks)
+    return images, masks
+
+
+def photometric(images: Tensor, how: Augmentation, generator: Generator) -> Tensor:
+    """Change brightness and contrast, blur, and add noise."""
+    B, device = len(images), images.device
+    if how.contrast or how.brightness:
+        a = 1 + how.contrast * _uniform(B, generator, device)
+        b = how.brightness * _uniform(B, generator, device)
+        images = _where(_coins(B, generator, device), scale_brightness(images, a, b), images)
+    if how.max_blur:
+        radius = torch.randint(0, how.max_blur + 1, (B,), generator=generator, device=device)
+        images = blur(images, radius)
+    if how.max_noise:
+        images = add_noise(images, how.max_noise, generator)
+    return images
+
+
+def scale_brightness(images: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Compute clip(round(|a x + b|)) with one pair (a, b), float32 [B], an image."""
+    return (images * _per_image(a) + _per_image(b)).abs().round().clamp(max=255)
+
+
+def blur(images: Tensor, radius: Tensor) -> Tensor:
+    """Blur every image with the Gaussian of its own radius, int64 [B] in 0..3."""
+    B, C, H, W = images.shape
+    kernels = _KERNELS.to(images.device)[radius].repeat_interleave(C, 0)
+    x = F.pad(images, (3, 3, 3, 3), mode="reflect").reshape(1, B * C, H + 6, W + 6)
+    x = F.conv2d(x, kernels.view(-1, 1, 1, 7), groups=B * C)
+    x = F.conv2d(x, kernels.view(-1, 1, 7, 1), groups=B * C)
+    # sums of whole numbers with dyadic weights are exact; OpenCV rounds halves up
+    return (x + 0.5).floor().view(B, C, H, W)
+
+
+def add_noise(images: Tensor, max_noise: int, generator: Generator) -> Tensor:
+    """Add whole numbers uniform in [-max_noise, max_noise) to every value, and clip."""
+    noise = torch.randint(
+        -max_noise, max_noise, images.shape, generator=generator, device=images.device
+    )
+    return (images + noise).clamp(0, 255)
+
+
+def _affine(
+    images: Tensor, masks: Tensor, how: Augmentation, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    B, device = len(images), images.device
+    H, W = images.shape[-2:]
+    angle = radians(how.rotation) * _uniform(B, generator, device)
+    scale = torch.exp2(_uniform(B, generator, device) * torch.tensor(1 + how.zoom).log2().item())
+    shift = how.zoom / 2 * torch.stack([_uniform(B, generator, device) for _ in range(2)], 1)
+    cos, sin = angle.cos() / scale, angle.sin() / scale
+    # grid coordinates run from -1 to 1 along both sides, hence the aspect ratio
+    theta = torch.stack(
+        [cos, -sin * (H / W), shift[:, 0], sin * (W / H), cos, shift[:, 1]], 1
+    ).view(B, 2, 3)
+    grid = F.affine_grid(theta, [B, 1, H, W], align_corners=False)
+    moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False).round()
+    labels = F.grid_sample(
+        masks.float(), grid, mode="nearest", padding_mode="reflection", align_corners=False
+    )
+    return moved, labels.to(masks.dtype)
+
+
+def _coins(count: int, generator: Generator, device: torch.device) -> Tensor:
+    return torch.rand(count, generator=generator, device=device) < 0.5
+
+
+def _uniform(count: int, generator: Generator, device: torch.device) -> Tensor:
+    return torch.rand(count, generator=generator, device=device) * 2 - 1
+
+
+def _per_image(values: Tensor) -> Tensor:
+    return values.view(-1, 1, 1, 1)
+
+
+def _where(chosen: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    return torch.where(_per_image(chosen), yes, no)

@@ -1,0 +1,126 @@
+import numpy as np
+import pytest
+import torch
+
+from imasks.data.augment import (
+    Augmentation,
+    add_noise,
+    augment,
+    blur,
+    geometric,
+    photometric,
+    scale_brightness,
+)
+from imasks.errors import UserError
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def batch(image):
+    return torch.from_numpy(image).permute(2, 0, 1)[None].float()
+
+
+def picture(x):
+    return x[0].permute(1, 2, 0).numpy().astype(np.uint8)
+
+
+@pytest.mark.parametrize("radius", [1, 2, 3])
+def test_blur_agrees_with_the_published_code(golden, radius):
+    d = golden("augment")
+    out = picture(blur(batch(d["img"]), torch.tensor([radius])))
+    np.testing.assert_array_equal(out, d[f"blur{2 * radius + 1}"])
+
+
+@pytest.mark.parametrize("case", range(6))
+def test_brightness_agrees_with_the_published_code(golden, case):
+    d = golden("augment")
+    a, b = torch.from_numpy(d[f"csa{case}_ab"]).float()[:, None]
+    ramp = torch.arange(256.0).view(1, 1, 1, 256)
+    out = scale_brightness(ramp, a, b)[0, 0].numpy()
+    # where |a x + b| is a whole number and a half, float32 rounds either way
+    exact = np.abs(d[f"csa{case}_ab"][0] * np.arange(256) + d[f"csa{case}_ab"][1])
+    tie = np.abs(exact % 1 - 0.5) < 1e-4
+    np.testing.assert_array_equal(out[0, ~tie], d[f"csa{case}_ramp"][0, ~tie])
+    np.testing.assert_allclose(out, d[f"csa{case}_ramp"], atol=1)
+    np.testing.assert_allclose(picture(scale_brightness(batch(d["img"]), a, b)), d[f"csa{case}"], atol=1)
+
+
+def test_noise_stays_in_its_range():
+    x = torch.full((4, 3, 32, 32), 100.0)
+    difference = add_noise(x, 7, seeded()) - x
+    assert difference.min() == -7
+    assert difference.max() == 6
+
+
+def test_geometry_moves_image_and_mask_alike():
+    x = torch.randint(0, 256, (16, 1, 32, 32), generator=seeded()).float()
+    how = Augmentation(flip=True, free_rotation=True)
+    moved, mask = geometric(x, x.to(torch.uint8), how, seeded(1))
+    torch.testing.assert_close(moved.to(torch.uint8), mask)
+
+
+def test_free_rotation_reaches_all_eight_positions_equally():
+    x = torch.arange(4.0).view(1, 1, 2, 2).expand(4000, 1, 2, 2)
+    moved, _ = geometric(x, x.to(torch.uint8), Augmentation(free_rotation=True), seeded())
+    _, counts = moved.flatten(1).unique(dim=0, return_counts=True)
+    assert len(counts) == 8
+    assert counts.min() > 400
+
+
+def test_free_rotation_keeps_the_shape_of_oblong_images():
+    x = torch.arange(6.0).view(1, 1, 2, 3).expand(500, 1, 2, 3)
+    moved, _ = geometric(x, x.to(torch.uint8), Augmentation(free_rotation=True), seeded())
+    assert len(moved.flatten(1).unique(dim=0)) == 4
+
+
+def test_zoom_and_rotation_move_image_and_mask_alike():
+    squares = torch.zeros(8, 1, 48, 64)
+    squares[:, :, 12:36, 16:48] = 200
+    how = Augmentation(zoom=0.3, rotation=25)
+    moved, mask = augment(squares, (squares > 0).to(torch.uint8), how, seeded())
+    assert ((moved > 100) == (mask > 0)).float().mean() > 0.98
+    area = mask.sum((1, 2, 3)) / (24 * 32)
+    assert area.min() > 1 / 1.3**2 - 0.1
+    assert area.max() < 1.3**2 + 0.1
+    assert area.std() > 0.05
+
+
+def test_rotation_keeps_angles_in_oblong_images():
+    disc = ((torch.arange(64)[:, None] - 31.5) ** 2 + (torch.arange(128) - 63.5) ** 2) < 12**2
+    x = disc[None, None].float() * 255
+    moved, _ = augment(x, disc[None, None].to(torch.uint8), Augmentation(rotation=20), seeded(3))
+    assert ((moved > 127) == disc).float().mean() > 0.99
+
+
+def test_half_of_the_images_keep_their_brightness():
+    x = torch.full((400, 1, 8, 8), 100.0)
+    out = photometric(x, Augmentation(contrast=0.5, brightness=25), seeded())
+    assert 0.4 < (out == x).all((1, 2, 3)).float().mean() < 0.6
+
+
+def test_same_seed_same_result():
+    x = torch.randint(0, 256, (4, 3, 32, 32), generator=seeded()).float()
+    how = Augmentation(
+        flip=True, free_rotation=True, contrast=0.3, brightness=9, max_blur=3, max_noise=5, zoom=0.2
+    )
+    first, second = (augment(x, x.to(torch.uint8), how, seeded(5)) for _ in range(2))
+    for a, b in zip(first, second, strict=True):
+        assert torch.equal(a, b)
+    other, _ = augment(x, x.to(torch.uint8), how, seeded(6))
+    assert not torch.equal(first[0], other)
+
+
+def test_no_augmentation_changes_nothing():
+    x = torch.randint(0, 256, (2, 3, 16, 16), generator=seeded()).float()
+    image, mask = augment(x, x.to(torch.uint8), Augmentation(), seeded())
+    assert torch.equal(image, x)
+    assert torch.equal(mask, x.to(torch.uint8))
+
+
+def test_impossible_settings_are_refused():
+    with pytest.raises(UserError, match=r"max_blur.*found: 4"):
+        Augmentation(max_blur=4)
+    with pytest.raises(UserError, match=r"zoom.*-1"):
+        Augmentation(zoom=-1)
