@@ -1,0 +1,23 @@
+"""Jobs that know what they build on, folders that remember them, and processes that do them.
+
+Nothing here knows about images: a job is a kind, parameters and inputs, and a handler is a
+function that turns a job into a result.
+"""
+
+from imasks.jobs.execute import run_all
+from imasks.jobs.job import JSON, Job, in_order
+from imasks.jobs.store import Store, write_atomic
+from imasks.jobs.walk import Handler, JobFailed, next_ready, walk
+
+__all__ = [
+    "JSON",
+    "Handler",
+    "Job",
+    "JobFailed",
+    "Store",
+    "in_order",
+    "next_ready",
+    "run_all",
+    "walk",
+    "write_atomic",
+]

@@ -1,0 +1,251 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from imasks.data.prepare import Arrays
+from imasks.errors import UserError
+from imasks.models.unet import UNet, UNetConfig
+from imasks.models.weights import load_tensors, save_tensors
+from imasks.tasks import Task
+from imasks.training.batches import Batches, Part, mix
+from imasks.training.measure import measure
+from imasks.training.predict import autocast
+from imasks.training.recipe import Recipe
+
+Log = Callable[[Mapping[str, float | int]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """A trained candidate.
+
+    Args:
+        network: with the weights of the best epoch, in evaluation mode.
+        epoch: the best one, counted from 1.
+        selection: its validation value by the recipe's rule; larger is better.
+        steps: optimiser steps made.
+        pairs: training pairs.
+    """
+
+    network: UNet
+    epoch: int
+    selection: float
+    steps: int
+    pairs: int
+
+
+def fit(
+    config: UNetConfig,
+    task: Task,
+    parts: Sequence[Part],
+    val: Arrays,
+    recipe: Recipe,
+    *,
+    seed: int,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    log: Log = lambda record: None,
+) -> Fitted:
+    """Train one network from scratch and return it at its best epoch.
+
+    The same arguments on the same machine with the same number of threads give the same numbers,
+    also if the process was killed on the way and started again: after every epoch the complete
+    state is written to ``checkpoint``, and every batch depends on the seed and its number alone.
+
+    Args:
+        config: of the network.
+        task: gives loss and scores.
+        parts: where training pairs come from.
+        val: the validation split, with labels.
+        recipe: how to train.
+        seed: of initial weights, order and augmentation.
+        device: to train on.
+        checkpoint: a file to go on from if it exists, and to write to; None writes nothing.
+        log: called after every epoch with epoch, step, steps, loss, selection and scores.
+
+    Raises:
+        UserError: nothing to train on, or the loss is no longer a finite number.
+    """
+    batches = Batches(parts, batch=recipe.batch, seed=seed, device=device)
+    total = recipe.total_steps(batches.pairs)
+    state = _State(config, recipe, seed=seed, device=device)
+    if checkpoint is not None and checkpoint.exists():
+        state.load(checkpoint)
+    ends = [round(total * (e + 1) / recipe.evaluations) for e in range(recipe.evaluations)]
+    ends = sorted({end for end in ends if end > 0})
+    for epoch, end in enumerate(ends, start=1):
+        if end <= state.step:
+            continue
+        loss = _train(state, batches, task, recipe, until=end, total=total, seed=seed)
+        measured = measure(state.shown, val, task, recipe, device=device)
+        state.keep_best(measured.selection, epoch)
+        if checkpoint is not None:
+            state.save(checkpoint)
+        log(
+            {
+                "epoch": epoch,
+                "step": end,
+                "steps": total,
+                "loss": loss,
+                "selection": measured.selection,
+                task.primary: measured.scores[task.primary],
+            }
+        )
+    return Fitted(
+        network=state.best_network(),
+        epoch=state.best_epoch,
+        selection=state.best_selection,
+        steps=total,
+        pairs=batches.pairs,
+    )
+
+
+def _train(
+    state: _State,
+    batches: Batches,
+    task: Task,
+    recipe: Recipe,
+    *,
+    until: int,
+    total: int,
+    seed: int,
+) -> float:
+    """Make the steps up to ``until`` and return their mean loss."""
+    state.network.train()
+    torch.manual_seed(mix(seed, 3, state.step))  # dropout is the only user of the global generator
+    losses = []
+    for step in range(state.step, until):
+        images, labels = batches(step)
+        for group in state.optimiser.param_groups:
+            group["lr"] = recipe.learning_rate_at(step, total)
+        with autocast(batches.device, recipe.precision):
+            logits = state.network(images)
+        loss = task.loss(logits, labels, kind=recipe.loss)
+        state.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        if recipe.clip:
+            nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip)
+        state.optimiser.step()
+        state.average(step)
+        losses.append(loss.detach())
+    state.step = until
+    mean = float(torch.stack(losses).mean())
+    if mean != mean or mean in (float("inf"), float("-inf")):
+        raise UserError(
+            f"the loss is no longer a finite number at step {until}",
+            value=mean,
+            remedy="Lower the learning rate, or train with precision float32.",
+        )
+    return mean
+
+
+class _State:
+    """All that changes while training: weights, optimiser, average, the best epoch so far."""
+
+    def __init__(self, config: UNetConfig, recipe: Recipe, *, seed: int, device: torch.device) -> None:
+        torch.manual_seed(mix(seed, 0))
+        self.network = UNet(config).to(device, memory_format=torch.channels_last)
+        self.optimiser = make_optimiser(self.network, recipe)
+        self.ema = recipe.ema
+        self.averaged = deepcopy(self.network).eval() if recipe.ema else None
+        self.best: dict[str, Tensor] = {}
+        self.best_epoch = 0
+        self.best_selection = float("-inf")
+        self.step = 0
+
+    @property
+    def shown(self) -> UNet:
+        """The network that is validated and kept, in evaluation mode."""
+        return (self.averaged or self.network).eval()
+
+    def average(self, step: int) -> None:
+        if self.averaged is None:
+            return
+        decay = min(self.ema, (1 + step) / (10 + step))  # the first weights are soon forgotten
+        with torch.no_grad():
+            for mean, new in zip(
+                self.averaged.state_dict().values(), self.network.state_dict().values(), strict=True
+            ):
+                if mean.is_floating_point():
+                    mean.lerp_(new, 1 - decay)
+                else:
+                    mean.copy_(new)
+
+    def keep_best(self, selection: float, epoch: int) -> None:
+        if selection > self.best_selection or not self.best:
+            self.best = {k: v.detach().clone() for k, v in self.shown.state_dict().items()}
+            self.best_selection, self.best_epoch = selection, epoch
+
+    def best_network(self) -> UNet:
+        network = deepcopy(self.network)
+        network.load_state_dict(self.best)
+        return network.eval()
+
+    def save(self, path: Path) -> None:
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"best.{k}": v for k, v in self.best.items()}
+        if self.averaged is not None:
+            tensors |= {f"averaged.{k}": v for k, v in self.averaged.state_dict().items()}
+        for index, moments in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{k}": v for k, v in moments.items()}
+        about = {
+            "step": self.step,
+            "best_epoch": self.best_epoch,
+            "best_selection": self.best_selection,
+        }
+        save_tensors(path, tensors, about)
+
+    def load(self, path: Path) -> None:
+        tensors, about = load_tensors(path)
+        try:
+            self._restore(tensors, about)
+        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{path} does not hold the state of this training",
+                value=error,
+                remedy="Delete the file and run the same command again.",
+            ) from error
+
+    def _restore(self, tensors: dict[str, Tensor], about: dict[str, object]) -> None:
+        self.network.load_state_dict(_below("network.", tensors))
+        if self.averaged is not None:
+            self.averaged.load_state_dict(_below("averaged.", tensors))
+        device = next(self.network.parameters()).device
+        self.best = {k: v.to(device) for k, v in _below("best.", tensors).items()}
+        variables = list(self.network.parameters())
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _below("optimiser.", tensors).items():
+            index, key = name.split(".", 1)
+            if tensor.ndim:
+                # the fused step walks weights and moments side by side in memory: files hold no
+                # strides, so the moments must be laid out anew like the (channels-last) weights
+                tensor = torch.empty_like(variables[int(index)]).copy_(tensor)
+            moments.setdefault(int(index), {})[key] = tensor
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        self.step = int(str(about["step"]))
+        self.best_epoch = int(str(about["best_epoch"]))
+        self.best_selection = float(str(about["best_selection"]))
+
+
+def make_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+    """Return AdamW over *all* variables, biases and batch norm included, as published."""
+    return torch.optim.AdamW(
+        network.parameters(),
+        lr=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        eps=recipe.epsilon,
+        fused=True,
+    )
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,0 +1,110 @@
+"""Validation while training, and the scores of every image at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from imasks.data.prepare import Arrays
+from imasks.tasks import IGNORE, Multiclass, Task
+from imasks.training.predict import probabilities
+from imasks.training.recipe import Precision, Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a network is worth on a split.
+
+    Args:
+        overlaps: int64 [N, K, 3], see :meth:`imasks.tasks.Task.overlaps`.
+        scores: the split's scores by name.
+        selection: the number by which epochs are compared; larger is better.
+    """
+
+    overlaps: Tensor
+    scores: dict[str, float]
+    selection: float
+
+
+def measure(
+    network: nn.Module,
+    split: Arrays,
+    task: Task,
+    recipe: Recipe,
+    *,
+    device: torch.device,
+    precision: Precision | None = None,
+) -> Measured:
+    """Predict a split with true masks and score it; the reserved class is never answered.
+
+    Args:
+        network: in evaluation mode, on the device.
+        split: images and labels; must not be empty.
+        task: gives the scores.
+        recipe: says by what epochs are selected.
+        device: where the network lies.
+        precision: of the convolutions; the recipe's if not given.
+    """
+    assert split.labels is not None
+    overlaps = []
+    selection = _Selection(task)
+    for rows, each in probabilities(
+        [network], split.images, task, device=device, precision=precision or recipe.precision
+    ):
+        truth = torch.from_numpy(np.ascontiguousarray(split.labels[rows])).to(device)
+        overlaps.append(task.overlaps(task.discrete(each[0], reserved=False), truth).cpu())
+        if recipe.select == "paper":
+            selection.add(each[0], truth)
+    counted = torch.cat(overlaps)
+    scores = task.summary(counted)
+    best_by = selection.value(counted) if recipe.select == "paper" else scores[task.primary]
+    return Measured(overlaps=counted, scores=scores, selection=best_by)
+
+
+class _Selection:
+    """The published choice of epoch: foreground IoU of the split at 0.5 (binary), soft mean IoU
+    (multiclass), loss (multilabel)."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.soft: Tensor | None = None
+        self.squared = 0.0
+        self.pixels = 0
+
+    def add(self, p: Tensor, truth: Tensor) -> None:
+        counted = truth != IGNORE
+        if isinstance(self.task, Multiclass):
+            areas = soft_areas(p, truth)
+            self.soft = areas if self.soft is None else self.soft + areas
+        elif self.task.name == "multilabel":
+            self.squared += float(((p - truth.float()).square() * counted).sum())
+            self.pixels += int(counted.sum())
+
+    def value(self, overlaps: Tensor) -> float:
+        if self.soft is not None:
+            return float(soft_mean_iou(self.soft))
+        if self.pixels:
+            return -self.squared / self.pixels
+        return float(self.task.class_iou(overlaps).nan_to_num(0.0)[0])
+
+
+def soft_areas(p: Tensor, truth: Tensor) -> Tensor:
+    """Sum probabilities [N, C, H, W] and true classes [N, 1, H, W] to float64 [C, 3].
+
+    Columns are (intersection, predicted, true); pixels whose truth is IGNORE are left out.
+    """
+    counted = truth != IGNORE
+    index = truth.long().where(counted, 0)[:, 0]
+    true = F.one_hot(index, p.shape[1]).permute(0, 3, 1, 2) * counted
+    p = p.double() * counted
+    return torch.stack([(p * true).sum((0, 2, 3)), p.sum((0, 2, 3)), true.sum((0, 2, 3))], 1)
+
+
+def soft_mean_iou(areas: Tensor) -> Tensor:
+    """Mean IoU over classes from :func:`soft_areas`."""
+    hit, predicted, true = areas.unbind(1)
+    return (hit / (predicted + true - hit)).nan_to_num(0.0).mean()

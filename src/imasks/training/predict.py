@@ -1,0 +1,74 @@
+"""Networks over many images of the training size, chunk by chunk, in flat memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from imasks.tasks import Task
+from imasks.training.recipe import Precision
+
+CHUNK = 64
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """Return the context in which networks run at this precision."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def images_on(device: torch.device, images: np.ndarray) -> Tensor:
+    """Bring uint8 [N, H, W, C] to the device as float32 [N, C, H, W], channels last in memory."""
+    return torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float()
+
+
+@torch.inference_mode()
+def probabilities(
+    networks: Sequence[nn.Module],
+    images: np.ndarray,
+    task: Task,
+    *,
+    device: torch.device,
+    precision: Precision = "float32",
+    chunk: int = CHUNK,
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yield float32 probabilities [E, n, C, H, W] of all networks for one chunk after another.
+
+    Args:
+        networks: E networks in evaluation mode, on the device.
+        images: uint8 [N, H, W, C], may be memory-mapped.
+        task: turns logits into probabilities.
+        device: where the networks lie.
+        precision: of the convolutions.
+        chunk: images at once.
+    """
+    for start in range(0, len(images), chunk):
+        rows = slice(start, min(start + chunk, len(images)))
+        x = images_on(device, images[rows])
+        with autocast(device, precision):
+            logits = [network(x) for network in networks]
+        yield rows, torch.stack([task.probabilities(one) for one in logits])
+
+
+def votes(
+    networks: Sequence[nn.Module],
+    images: np.ndarray,
+    task: Task,
+    *,
+    device: torch.device,
+    precision: Precision = "float32",
+    reserved: bool = True,
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yield discrete predictions uint8 [E, n, P, H, W] for one chunk after another.
+
+    ``reserved`` lets multiclass networks answer with the index of the inconsistency mask.
+    """
+    for rows, each in probabilities(
+        networks, images, task, device=device, precision=precision
+    ):
+        yield rows, torch.stack([task.discrete(one, reserved=reserved) for one in each])

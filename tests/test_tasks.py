@@ -1,0 +1,172 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from torchmetrics.classification import MulticlassJaccardIndex
+
+from imasks.errors import UserError
+from imasks.tasks import IGNORE, Binary, Multiclass, Multilabel, confusion, make_task
+from imasks.training.measure import soft_areas, soft_mean_iou
+
+ALL = [Binary(["x"]), Multiclass(["a", "b", "c"]), Multilabel(["a", "b"])]
+
+
+def tensor(array):
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+class TestContract:
+    """What every task promises."""
+
+    @pytest.fixture(params=ALL, ids=lambda task: task.name)
+    def task(self, request):
+        return request.param
+
+    @pytest.fixture
+    def logits(self, task):
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(3, task.outputs, 16, 16, generator=generator)
+
+    def test_shapes_and_types(self, task, logits):
+        probabilities = task.probabilities(logits)
+        assert probabilities.shape == logits.shape
+        assert probabilities.dtype == torch.float32
+        masks = task.discrete(probabilities)
+        assert masks.shape == (3, task.planes, 16, 16)
+        assert masks.dtype == torch.uint8
+        overlaps = task.overlaps(masks, masks)
+        assert overlaps.shape == (3, len(task.classes), 3)
+        assert all(len(values) == 3 for values in task.scores(overlaps).values())
+        assert task.primary in task.scores(overlaps)
+
+    def test_a_perfect_prediction_scores_one(self, task, logits):
+        masks = task.discrete(task.probabilities(logits), reserved=False)
+        summary = task.summary(task.overlaps(masks, masks))
+        assert summary[task.primary] == pytest.approx(1, abs=1e-6)
+        assert summary["mean_class_iou"] == 1
+
+    def test_ignored_pixels_count_nowhere(self, task, logits):
+        masks = task.discrete(task.probabilities(logits), reserved=False)
+        truth = masks.clone()
+        truth[:, :, :8] = IGNORE
+        changed = masks.clone()
+        changed[:, :, :8] = 1 - changed[:, :, :8].clamp(max=1)
+        assert torch.equal(task.overlaps(masks, truth), task.overlaps(changed, truth))
+        noisy = logits.clone()
+        noisy[:, :, :8] += 3
+        assert task.loss(logits, truth) == task.loss(noisy, truth)
+
+    def test_a_better_prediction_has_a_smaller_loss(self, task, logits):
+        masks = task.discrete(task.probabilities(logits), reserved=False)
+        for kind in ("paper", "cross-entropy"):
+            sharper = task.loss(logits * 3, task.discrete(task.probabilities(logits)), kind=kind)
+            assert sharper < task.loss(logits, task.discrete(task.probabilities(logits)), kind=kind)
+        assert task.loss(logits, torch.full_like(masks, IGNORE)) == 0
+
+    def test_an_empty_split_has_no_scores(self, task):
+        assert task.summary(torch.zeros(0, len(task.classes), 3, dtype=torch.int64)) == {}
+
+
+# --- golden ------------------------------------------------------------------------------------
+
+
+def test_binary_scores_agree(golden):
+    d = golden("metrics")
+    task = Binary(["x"])
+    overlaps = task.overlaps(tensor(d["bin_pred"] > 0)[:, None], tensor(d["bin_gt"] > 0)[:, None])
+    scores = task.scores(overlaps)
+    np.testing.assert_allclose(scores["iou"], d["iou_binary"], atol=1e-9)
+    # the published Dice cuts masks at 128; its smooth 1 is on sums of zeros and ones
+    hard = task.overlaps(
+        tensor(d["bin_pred"] >= 128)[:, None], tensor(d["bin_gt"] >= 128)[:, None]
+    )
+    np.testing.assert_allclose(task.scores(hard)["dice"], d["dice_numpy_binary"], atol=1e-9)
+
+
+def test_an_empty_image_has_a_score_under_both_conventions():
+    nothing = torch.zeros(1, 1, 4, 4, dtype=torch.uint8)
+    scores = Binary(["x"]).scores(Binary(["x"]).overlaps(nothing, nothing))
+    assert scores["iou"] == 0
+    assert scores["iou_empty_is_one"] == 1
+
+
+def test_multiclass_scores_agree(golden):
+    d = golden("metrics")
+    # the recorded masks hold classes 0..11; shifted by one they are internal labels
+    task = Multiclass([f"c{k}" for k in range(12)])
+    predicted, truth = (tensor(d[k] + 1).to(torch.uint8)[:, None] for k in ("mc_pred", "mc_gt"))
+    scores = task.scores(task.overlaps(predicted, truth))
+    np.testing.assert_allclose(scores["miou"], d["iou_multi_unique"], atol=1e-6)
+    np.testing.assert_allclose(scores["pixel_accuracy"], d["pixel_accuracy"], atol=1e-9)
+
+
+def test_selection_scores_agree(golden):
+    d = golden("metrics")
+    p = tensor(np.moveaxis(d["tf_soft_pred"], -1, 1))
+    truth = tensor(d["tf_soft_true_argmax"])[:, None]
+    assert float(soft_mean_iou(soft_areas(p, truth))) == pytest.approx(
+        float(d["tf_MeanIoU_soft"]), abs=1e-6
+    )
+    probabilities = tensor(np.moveaxis(d["bin_probs"], -1, 1))
+    binary_truth = tensor(d["bin_gt"][:10] > 127).to(torch.uint8)[:, None]
+    task = Binary(["x"])
+    overlaps = task.overlaps(task.discrete(probabilities), binary_truth)
+    assert float(task.class_iou(overlaps)[0]) == pytest.approx(
+        float(d["tf_binary_iou_all10"]), abs=1e-6
+    )
+    loss = task.loss(probabilities.double().logit(), binary_truth)
+    assert float(loss) == pytest.approx(float(d["tf_mse"]), abs=1e-6)
+
+
+# --- an independent referee, and properties ----------------------------------------------------
+
+masks_of_four = hnp.arrays(np.uint8, (2, 1, 7, 9), elements=st.integers(1, 3))
+
+
+@settings(max_examples=25)
+@given(masks_of_four, masks_of_four)
+def test_class_iou_agrees_with_torchmetrics(predicted, truth):
+    task = Multiclass(["a", "b", "c"])
+    ours = task.class_iou(task.overlaps(tensor(predicted), tensor(truth)))
+    theirs = MulticlassJaccardIndex(3, average="none")(
+        tensor(predicted).long() - 1, tensor(truth).long() - 1
+    )
+    torch.testing.assert_close(ours.nan_to_num(0).float(), theirs)
+
+
+@given(masks_of_four, masks_of_four)
+def test_confusion_counts_every_pixel_once(predicted, truth):
+    matrix = confusion(tensor(predicted), tensor(truth), classes=4)
+    assert (matrix.sum((1, 2)) == 63).all()
+    assert torch.equal(matrix.sum(2)[:, 1], (tensor(truth) == 1).sum((1, 2, 3)))
+
+
+@given(masks_of_four, masks_of_four)
+def test_a_score_lies_between_zero_and_one(predicted, truth):
+    for task in (Binary(["x"]), Multiclass(["a", "b", "c"])):
+        for values in task.scores(task.overlaps(tensor(predicted), tensor(truth))).values():
+            assert ((values >= 0) & (values <= 1)).all()
+
+
+def test_a_class_that_is_only_predicted_does_not_count():
+    task = Multiclass(["a", "b"])
+    truth = torch.ones(1, 1, 2, 2, dtype=torch.uint8)
+    predicted = truth.clone()
+    predicted[0, 0, 0, 0] = 2
+    assert task.scores(task.overlaps(predicted, truth))["miou"] == 0.75
+
+
+def test_the_reserved_class_is_not_shown_to_users():
+    task = Multiclass(["a", "b"])
+    probabilities = torch.tensor([0.8, 0.15, 0.05]).view(1, 3, 1, 1)
+    assert task.discrete(probabilities).item() == 0
+    assert task.discrete(probabilities, reserved=False).item() == 1
+    ids = task.to_user(torch.tensor([1, 2, IGNORE], dtype=torch.uint8))
+    assert ids.tolist() == [0, 1, IGNORE]
+
+
+def test_an_unknown_task_is_refused():
+    with pytest.raises(UserError, match=r"found: regression.*binary"):
+        make_task("regression", ["x"])

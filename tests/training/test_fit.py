@@ -1,0 +1,205 @@
+import numpy as np
+import pytest
+import torch
+
+from imasks.data.augment import Augmentation
+from imasks.data.prepare import Arrays
+from imasks.errors import UserError
+from imasks.models.unet import UNet, UNetConfig
+from imasks.tasks import Binary, Multiclass, Multilabel
+from imasks.training.batches import Part
+from imasks.training.fit import fit, make_optimiser
+from imasks.training.recipe import Recipe
+from tests.models.test_unet import load_keras
+
+CPU = torch.device("cpu")
+TINY = UNetConfig(in_channels=1, outputs=1, width=0.25, norm_momentum=0.1)
+SHORT = Recipe(steps=12, batch=4, evaluations=4, schedule="cosine", ema=0.9, select="score")
+
+
+def discs(count, *, seed=0, side=32):
+    """Draw bright discs on a dark ground: images uint8 [N,H,W,1] and labels uint8 [N,1,H,W]."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:side, :side]
+    centres = rng.uniform(8, side - 8, (count, 2, 1, 1))
+    inside = (y - centres[:, 0]) ** 2 + (x - centres[:, 1]) ** 2 < 36
+    images = np.where(inside, 180, 60) + rng.integers(-30, 30, inside.shape)
+    return images.astype(np.uint8)[..., None], inside[:, None].astype(np.uint8)
+
+
+def part(count=12, **options):
+    images, labels = discs(count)
+    return Part(images=images, labels=labels, **options)
+
+
+def validation(count=4):
+    images, labels = discs(count, seed=1)
+    return Arrays(tuple(str(i) for i in range(count)), images, labels)
+
+
+def weights(fitted):
+    return torch.cat([v.flatten().double() for v in fitted.network.state_dict().values()])
+
+
+# --- golden: the published optimiser and training steps -----------------------------------------
+
+
+def test_optimiser_agrees_with_the_published_one(golden):
+    d = golden("optimizer_adamw")
+    layer = torch.nn.Linear(7, 5, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(d["w"][0].T.reshape(5, 7)))
+    recipe = Recipe(learning_rate=float(d["lr"]), weight_decay=float(d["wd"] / d["lr"]))
+    assert recipe == Recipe(learning_rate=float(d["lr"]))  # these are the recipe's own values
+    optimiser = make_optimiser(layer, recipe)
+    for step, gradient in enumerate(d["grads"], start=1):
+        layer.weight.grad = torch.from_numpy(gradient.T.copy())
+        optimiser.step()
+        np.testing.assert_allclose(layer.weight.detach().T, d["w"][step], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("stem", "task"),
+    [
+        ("trainsteps_unet_a05_mse", Binary(["x"])),
+        ("trainsteps_unet_a05_cce", Multiclass(["a", "b", "c", "d"])),
+    ],
+)
+def test_training_steps_agree_with_the_published_ones(golden, stem, task):
+    d = golden(stem)
+    config = UNetConfig(in_channels=3, outputs=task.outputs, width=0.5)
+    network = load_keras(UNet(config), d, suffix="__init").train()
+    optimiser = make_optimiser(network, Recipe())
+    losses = []
+    for x, y in zip(d["x"], d["y"], strict=True):
+        truth = y.argmax(-1) if task.name == "multiclass" else y[..., 0]
+        labels = torch.from_numpy(truth.astype(np.uint8))[:, None]
+        loss = task.loss(network(torch.from_numpy(x).permute(0, 3, 1, 2)), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[0] == pytest.approx(d["losses"][0], abs=1e-4)
+    assert losses[4] == pytest.approx(d["losses"][4], rel=0.03)
+
+
+# --- the loop ----------------------------------------------------------------------------------
+
+
+def run(checkpoint=None, *, recipe=SHORT, seed=3, parts=None, log=lambda record: None):
+    return fit(
+        TINY,
+        Binary(["disc"]),
+        parts or [part(augmentation=Augmentation(flip=True, max_noise=5))],
+        validation(),
+        recipe,
+        seed=seed,
+        device=CPU,
+        checkpoint=checkpoint,
+        log=log,
+    )
+
+
+def test_learns_to_find_discs():
+    recipe = Recipe(steps=120, batch=8, evaluations=6, schedule="cosine", norm_momentum=0.1)
+    records = []
+    fitted = run(recipe=recipe, log=records.append)
+    assert fitted.selection > 0.8
+    assert [r["epoch"] for r in records] == [1, 2, 3, 4, 5, 6]
+    assert fitted.selection == max(r["selection"] for r in records)
+    assert fitted.epoch == max(records, key=lambda r: r["selection"])["epoch"]
+    assert not fitted.network.training
+
+
+def test_same_seed_same_weights():
+    assert torch.equal(weights(run()), weights(run()))
+    assert not torch.equal(weights(run()), weights(run(seed=4)))
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("dies_after", [1, 3])
+def test_goes_on_to_the_same_numbers_after_an_interruption(tmp_path, dies_after):
+    recipe = Recipe(steps=12, batch=4, evaluations=4, dropout=0.0, ema=0.9, norm_momentum=0.1)
+    whole, resumed = [], []
+    expected = run(recipe=recipe, log=whole.append)
+    file = tmp_path / "checkpoint.safetensors"
+
+    def die(record):
+        resumed.append(record)
+        if record["epoch"] == dies_after:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(file, recipe=recipe, log=die)
+    actual = run(file, recipe=recipe, log=resumed.append)
+    assert resumed == whole
+    assert torch.equal(weights(actual), weights(expected))
+    assert (actual.epoch, actual.selection) == (expected.epoch, expected.selection)
+
+
+def test_a_damaged_checkpoint_is_an_error(tmp_path):
+    file = tmp_path / "checkpoint.safetensors"
+    file.write_bytes(b"torn")
+    with pytest.raises(UserError, match="checkpoint"):
+        run(file)
+
+
+def test_nothing_to_train_on_is_an_error():
+    with pytest.raises(UserError, match="no pair to train on"):
+        run(parts=[part(0)])
+
+
+def test_a_loss_that_explodes_is_an_error():
+    recipe = Recipe(steps=40, batch=4, learning_rate=1e30)
+    with pytest.raises(UserError, match="finite"):
+        run(recipe=recipe)
+
+
+@pytest.mark.parametrize(
+    ("task", "planes"), [(Multiclass(["a", "b"]), 1), (Multilabel(["a", "b"]), 2)]
+)
+def test_other_tasks_train(task, planes):
+    images, labels = discs(8)
+    labels = labels + 1 if task.name == "multiclass" else labels.repeat(planes, 1)
+    config = UNetConfig(in_channels=1, outputs=task.outputs, width=0.25, norm_momentum=0.1)
+    fitted = fit(
+        config,
+        task,
+        [Part(images=images, labels=labels)],
+        Arrays(("x",) * 8, images, labels),
+        Recipe(steps=60, batch=8, evaluations=3),
+        seed=0,
+        device=CPU,
+    )
+    assert np.isfinite(fitted.selection)
+
+
+def test_ignored_pixels_teach_nothing():
+    images, labels = discs(8)
+    wrong = labels.copy()
+    wrong[:, :, :16] = 1 - wrong[:, :, :16]
+    ignored = labels.copy()
+    ignored[:, :, :16] = 255
+    also_ignored = wrong.copy()
+    also_ignored[:, :, :16] = 255
+    one = run(parts=[Part(images=images, labels=ignored)])
+    two = run(parts=[Part(images=images, labels=also_ignored)])
+    assert torch.equal(weights(one), weights(two))
+    assert not torch.equal(weights(one), weights(run(parts=[Part(images=images, labels=wrong)])))
+
+
+def test_published_number_of_steps():
+    assert Recipe().total_steps(2040) == 50 * 63
+    assert Recipe().total_steps(46) == 1500
+    assert Recipe(steps=7).total_steps(46) == 7
+
+
+def test_cosine_warms_up_and_ends_near_zero():
+    recipe = Recipe(schedule="cosine")
+    rates = [recipe.learning_rate_at(step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.003 / 5)
+    assert max(rates) == pytest.approx(0.003)
+    assert rates[-1] < 1e-5
