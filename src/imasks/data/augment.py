@@ -8,7 +8,6 @@ given and from nothing else. Source: METHOD 10.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import radians
 
 import torch
 import torch.nn.functional as F
@@ -39,10 +38,9 @@ class Augmentation:
         brightness: half width of the offset's range, in grey levels.
         max_blur: 0 to 3: up to a 7x7 Gaussian.
         max_noise: uniform noise in [-max_noise, max_noise) grey levels.
-        zoom: images are enlarged or reduced by up to this share and moved by up to half of it.
-        rotation: images are turned by up to so many degrees.
+        share: of images whose brightness, sharpness or noise is touched at all.
 
-    Zoom and rotation are not in the published method; the ``paper`` preset leaves them at 0.
+    A share below 1 is not in the published method, where every image is blurred and noisy.
     """
 
     flip: bool = False
@@ -51,8 +49,7 @@ class Augmentation:
     brightness: float = 0.0
     max_blur: int = 0
     max_noise: int = 0
-    zoom: float = 0.0
-    rotation: float = 0.0
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_blur < len(_KERNELS):
@@ -61,7 +58,7 @@ class Augmentation:
                 value=self.max_blur,
                 remedy=f"Use 0 to {len(_KERNELS) - 1}.",
             )
-        for name in ("contrast", "brightness", "max_noise", "zoom", "rotation"):
+        for name in ("contrast", "brightness", "max_noise", "share"):
             if getattr(self, name) < 0:
                 raise UserError(
                     f"augmentation.{name} must not be negative",
@@ -88,10 +85,8 @@ def augment(
 def geometric(
     images: Tensor, masks: Tensor, how: Augmentation, generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """Mirror, rotate and zoom images and masks alike."""
+    """Mirror and rotate images and masks alike."""
     B, device = len(images), images.device
-    if how.zoom or how.rotation:
-        images, masks = _affine(images, masks, how, generator)
     if how.flip or how.free_rotation:
         flip = _coins(B, generator, device)
         images, masks = _where(flip, images.flip(-1), images), _where(flip, masks.flip(-1), masks)
@@ -109,6 +104,7 @@ def geometric(
 def photometric(images: Tensor, how: Augmentation, generator: Generator) -> Tensor:
     """Change brightness and contrast, blur, and add noise."""
     B, device = len(images), images.device
+    untouched = images
     if how.contrast or how.brightness:
         a = 1 + how.contrast * _uniform(B, generator, device)
         b = how.brightness * _uniform(B, generator, device)
@@ -118,6 +114,9 @@ def photometric(images: Tensor, how: Augmentation, generator: Generator) -> Tens
         images = blur(images, radius)
     if how.max_noise:
         images = add_noise(images, how.max_noise, generator)
+    if how.share < 1 and images is not untouched:
+        touched = torch.rand(B, generator=generator, device=device) < how.share
+        images = _where(touched, images, untouched)
     return images
 
 
@@ -143,27 +142,6 @@ def add_noise(images: Tensor, max_noise: int, generator: Generator) -> Tensor:
         -max_noise, max_noise, images.shape, generator=generator, device=images.device
     )
     return (images + noise).clamp(0, 255)
-
-
-def _affine(
-    images: Tensor, masks: Tensor, how: Augmentation, generator: Generator
-) -> tuple[Tensor, Tensor]:
-    B, device = len(images), images.device
-    H, W = images.shape[-2:]
-    angle = radians(how.rotation) * _uniform(B, generator, device)
-    scale = torch.exp2(_uniform(B, generator, device) * torch.tensor(1 + how.zoom).log2().item())
-    shift = how.zoom / 2 * torch.stack([_uniform(B, generator, device) for _ in range(2)], 1)
-    cos, sin = angle.cos() / scale, angle.sin() / scale
-    # grid coordinates run from -1 to 1 along both sides, hence the aspect ratio
-    theta = torch.stack(
-        [cos, -sin * (H / W), shift[:, 0], sin * (W / H), cos, shift[:, 1]], 1
-    ).view(B, 2, 3)
-    grid = F.affine_grid(theta, [B, 1, H, W], align_corners=False)
-    moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False).round()
-    labels = F.grid_sample(
-        masks.float(), grid, mode="nearest", padding_mode="reflection", align_corners=False
-    )
-    return moved, labels.to(masks.dtype)
 
 
 def _coins(count: int, generator: Generator, device: torch.device) -> Tensor:

@@ -28,6 +28,11 @@ class Morphology:
     erode: int = 0
     dilate: int = 0
 
+    @property
+    def active(self) -> bool:
+        """Whether it changes anything."""
+        return bool(self.erode or self.dilate)
+
     def __post_init__(self) -> None:
         for name in ("erode", "dilate"):
             side = getattr(self, name)
@@ -88,7 +93,7 @@ def change_shape(im: Array, morphology: Morphology) -> Array:
     """Erode, then dilate boolean masks [..., H, W] with square kernels; borders do not erode."""
     if isinstance(im, np.ndarray):
         return cast("Array", _on_numpy(lambda m: change_shape(m, morphology), im))
-    if not (morphology.erode or morphology.dilate):
+    if not morphology.active:
         return im
     x = im.to(torch.float32).flatten(0, -3)[:, None]
     if morphology.erode:

@@ -86,7 +86,8 @@ def fit(
             continue
         loss = _train(state, batches, task, recipe, until=end, total=total, seed=seed)
         measured = measure(state.shown, val, task, recipe, device=device)
-        state.keep_best(measured.selection, epoch)
+        state.epoch = epoch
+        state.keep_best(measured.selection)
         if checkpoint is not None:
             state.save(checkpoint)
         log(
@@ -159,6 +160,7 @@ class _State:
         self.best: dict[str, Tensor] = {}
         self.best_epoch = 0
         self.best_selection = float("-inf")
+        self.epoch = 0
         self.step = 0
 
     @property
@@ -179,10 +181,10 @@ class _State:
                 else:
                     mean.copy_(new)
 
-    def keep_best(self, selection: float, epoch: int) -> None:
+    def keep_best(self, selection: float) -> None:
         if selection > self.best_selection or not self.best:
             self.best = {k: v.detach().clone() for k, v in self.shown.state_dict().items()}
-            self.best_selection, self.best_epoch = selection, epoch
+            self.best_selection, self.best_epoch = selection, self.epoch
 
     def best_network(self) -> UNet:
         network = deepcopy(self.network)
@@ -197,6 +199,7 @@ class _State:
         for index, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{k}": v for k, v in moments.items()}
         about = {
+            "epoch": self.epoch,
             "step": self.step,
             "best_epoch": self.best_epoch,
             "best_selection": self.best_selection,
@@ -231,6 +234,7 @@ class _State:
             moments.setdefault(int(index), {})[key] = tensor
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        self.epoch = int(str(about["epoch"]))
         self.step = int(str(about["step"]))
         self.best_epoch = int(str(about["best_epoch"]))
         self.best_selection = float(str(about["best_selection"]))

@@ -1,0 +1,173 @@
+"""One generation as data: which pairs a candidate is trained on, and how wide it is.
+
+The functions here turn an approach, a preset and a ladder into plain parameters; nothing is
+computed. ``assemble`` is the way back, from parameters and arrays to training parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from imasks.approaches.approach import Approach
+from imasks.approaches.recipes import Ladder, Policy, Preset
+from imasks.data.augment import Augmentation
+from imasks.data.prepare import Arrays
+from imasks.labelling.agree import block_output
+from imasks.labelling.labellers import PseudoLabels
+from imasks.tasks import IGNORE
+from imasks.training.batches import Part, materialise, mix
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a part of the training set comes from, and what happens to it.
+
+    Args:
+        pairs: "labeled", "full" (the unlabeled images with their true masks) or "pseudo".
+        augmentation: drawn at every step, or once for each of ``frozen`` copies.
+        frozen: 0: augment at every step; k: k augmented copies made before training.
+    """
+
+    pairs: Literal["labeled", "full", "pseudo"]
+    augmentation: Augmentation
+    frozen: int = 0
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Source:
+        """Rebuild from what ``asdict`` gave."""
+        return cls(
+            pairs=values["pairs"],
+            augmentation=Augmentation(**values["augmentation"]),
+            frozen=values["frozen"],
+        )
+
+
+def sources(
+    approach: Approach, preset: Preset, ladder: Ladder, generation: int
+) -> tuple[Source, ...]:
+    """List what a candidate of this generation is trained on."""
+    if approach.start is None:
+        pairs: tuple[Literal["labeled", "full"], ...] = ("labeled",)
+        if approach.truth == "all":
+            pairs = ("labeled", "full")
+        return tuple(s for p in pairs for s in _true(p, approach.labeled, preset, ladder))
+    pseudo = list(_pseudo(approach, preset, ladder, generation))
+    # Where augmentation costs nothing, noise on pseudo-labels alone would leave the labeled
+    # pairs, the only true ones, to be learned by heart.
+    labeled = "augmented" if preset.on_the_fly and approach.noise else approach.labeled
+    return (*pseudo, *_true("labeled", labeled, preset, ladder))
+
+
+def width(approach: Approach, ladder: Ladder, generation: int) -> float:
+    """Width factor of the networks of a generation."""
+    if generation == 0 or not approach.grow:
+        return ladder.width
+    return ladder.width * _at(ladder.growth, generation)
+
+
+def assemble(
+    wanted: Sequence[Source],
+    *,
+    labeled: Arrays,
+    unlabeled: Arrays | None,
+    pseudo: PseudoLabels | None,
+    policy: Policy,
+    seed: int,
+) -> list[Part]:
+    """Make training parts of arrays.
+
+    Args:
+        wanted: what :func:`sources` listed.
+        labeled: images and true labels.
+        unlabeled: images, with true labels if a source is "full".
+        pseudo: labels of the unlabeled images if a source is "pseudo".
+        policy: what happens at masked pixels.
+        seed: of augmentations that are drawn once.
+    """
+    parts = []
+    for number, source in enumerate(wanted):
+        if source.pairs == "labeled":
+            part = _part(labeled)
+        elif source.pairs == "full":
+            assert unlabeled is not None
+            part = _part(unlabeled)
+        else:
+            assert unlabeled is not None
+            assert pseudo is not None
+            part = pseudo_part(unlabeled.images, pseudo, policy)
+        if source.frozen:
+            part = materialise(
+                part, copies=source.frozen, augmentation=source.augmentation, seed=mix(seed, number)
+            )
+        else:
+            part = replace(part, augmentation=source.augmentation)
+        parts.append(part)
+    return parts
+
+
+def pseudo_part(images: np.ndarray, pseudo: PseudoLabels, policy: Policy) -> Part:
+    """Make one part of unlabeled images uint8 [N, H, W, C] and their pseudo-labels."""
+    rows = np.flatnonzero(pseudo.keep)
+    region = pseudo.region[rows]
+    if policy.label == "blank":
+        labels = block_output(pseudo.labels[rows], region[:, None])
+    else:
+        # a multilabel plane that all networks agree on still teaches where another is unsure
+        cut = region[:, None] if policy.morphology.active else pseudo.im[rows]
+        labels = block_output(pseudo.labels[rows], cut, value=IGNORE)
+    return Part(
+        images=images if len(rows) == len(images) else images[rows],
+        labels=labels,
+        black=region if policy.input == "black" else None,
+    )
+
+
+def to_json(wanted: Sequence[Source]) -> list[dict[str, Any]]:
+    """Return sources as plain dictionaries."""
+    return [asdict(source) for source in wanted]
+
+
+def _pseudo(
+    approach: Approach, preset: Preset, ladder: Ladder, generation: int
+) -> Iterator[Source]:
+    noise = _at(ladder.noise, generation) if approach.noise else _plain(preset, ladder)
+    if preset.on_the_fly:
+        yield Source(pairs="pseudo", augmentation=replace(noise, share=preset.share))
+    else:
+        yield Source(pairs="pseudo", augmentation=noise, frozen=1 if approach.noise else 0)
+        for _ in range(approach.plain_copies):
+            yield Source(pairs="pseudo", augmentation=Augmentation())
+
+
+def _true(
+    pairs: Literal["labeled", "full"], shown: str, preset: Preset, ladder: Ladder
+) -> Iterator[Source]:
+    if shown == "plain":
+        yield Source(pairs=pairs, augmentation=_plain(preset, ladder))
+    elif preset.on_the_fly:
+        yield Source(pairs=pairs, augmentation=replace(ladder.augmented, share=preset.share))
+    else:
+        yield Source(pairs=pairs, augmentation=Augmentation())
+        yield Source(pairs=pairs, augmentation=ladder.augmented, frozen=preset.copies)
+
+
+def _plain(preset: Preset, ladder: Ladder) -> Augmentation:
+    if not preset.on_the_fly or preset.plain == "nothing":
+        return Augmentation()
+    strong = ladder.augmented
+    return Augmentation(flip=strong.flip, free_rotation=strong.free_rotation)
+
+
+def _part(arrays: Arrays) -> Part:
+    assert arrays.labels is not None
+    return Part(images=arrays.images, labels=arrays.labels)
+
+
+def _at(schedule: Sequence[T], generation: int) -> T:
+    return schedule[min(generation, len(schedule)) - 1]

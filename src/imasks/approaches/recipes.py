@@ -1,0 +1,264 @@
+"""The approaches, the presets and the noise schedules, as data.
+
+A new approach is one entry of APPROACHES; a preset says how all of them are trained, so that they
+meet the same conditions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import ClassVar, Literal
+
+from imasks.approaches.approach import Approach
+from imasks.data.augment import Augmentation
+from imasks.errors import UserError
+from imasks.labelling.agree import Morphology
+from imasks.training.recipe import Recipe
+
+APPROACHES: Mapping[str, Approach] = {
+    approach.name: approach
+    for approach in (
+        Approach(name="LDT", summary="supervised, the labeled images only"),
+        Approach(
+            name="ALDT",
+            summary="supervised, the labeled images with augmentation",
+            labeled="augmented",
+        ),
+        Approach(
+            name="FDT",
+            summary="supervised, all true masks (needs unlabeled/masks)",
+            truth="all",
+        ),
+        Approach(
+            name="AFDT",
+            summary="supervised, all true masks with augmentation (needs unlabeled/masks)",
+            truth="all",
+            labeled="augmented",
+        ),
+        Approach(
+            name="Noisy Student",
+            summary="pseudo-labels of the best network, noise, growing networks",
+            start="LDT",
+            labels="top-1",
+            noise=True,
+            grow=True,
+        ),
+        Approach(
+            name="IM",
+            summary="pseudo-labels where the networks agree",
+            start="LDT",
+            labels="inconsistency",
+        ),
+        Approach(
+            name="IM+",
+            summary="IM with noise and growing networks",
+            start="LDT",
+            labels="inconsistency",
+            noise=True,
+            grow=True,
+        ),
+        Approach(
+            name="AIM+",
+            summary="IM+ from the augmented start ALDT",
+            start="ALDT",
+            labeled="augmented",
+            labels="inconsistency",
+            noise=True,
+            grow=True,
+            plain_copies=1,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ladder:
+    """How strongly images of one kind may be changed, and how wide their networks grow.
+
+    Args:
+        augmented: for labeled pairs where an approach augments them.
+        noise: S_1, S_2, ... for pseudo-labeled pairs; later generations stay at the last.
+        width: a0, the width of supervised starts.
+        growth: A_g / a0 for g = 1, 2, ...; later generations stay at the last.
+    """
+
+    augmented: Augmentation
+    noise: tuple[Augmentation, ...]
+    width: float
+    growth: tuple[float, ...] = (1.0, 1.25, 1.5, 1.75, 2.0)
+
+
+def _ladder(
+    *,
+    free_rotation: bool,
+    augmented: tuple[float, float, int, int],
+    contrast: tuple[float, ...],
+    brightness: tuple[float, ...],
+    blur: tuple[int, ...],
+    noise: tuple[int, ...],
+    **rest: float | tuple[float, ...],
+) -> Ladder:
+    position = Augmentation(flip=True, free_rotation=free_rotation)
+    steps = tuple(
+        replace(position, contrast=a, brightness=b, max_blur=r, max_noise=n)
+        for a, b, r, n in zip(contrast, brightness, blur, noise, strict=True)
+    )
+    a, b, r, n = augmented
+    strong = replace(position, contrast=a, brightness=b, max_blur=r, max_noise=n)
+    return Ladder(augmented=strong, noise=steps, **rest)  # type: ignore[arg-type]
+
+
+_FIVES = (5, 10, 15, 20, 25)
+_THREES = (3, 6, 9, 12, 15)
+
+LADDERS: Mapping[str, Ladder] = {  # METHOD 11
+    "isic2018": _ladder(
+        free_rotation=True,
+        augmented=(0.5, 25, 3, 25),
+        contrast=(0.1, 0.2, 0.3, 0.4, 0.5),
+        brightness=_FIVES,
+        blur=(0, 1, 1, 2, 3),
+        noise=_FIVES,
+        width=0.5,
+        growth=(1.0, 1.5, 2.0, 2.5, 3.0),
+    ),
+    "hela": _ladder(
+        free_rotation=True,
+        augmented=(0.3, 15, 3, 25),
+        contrast=(0.1, 0.1, 0.2, 0.2, 0.3),
+        brightness=_THREES,
+        blur=(0, 1, 1, 2, 3),
+        noise=_FIVES,
+        width=1.0,
+    ),
+    "suim": _ladder(
+        free_rotation=False,
+        augmented=(0.5, 25, 3, 25),
+        contrast=(0.1, 0.2, 0.3, 0.4, 0.5),
+        brightness=_FIVES,
+        blur=(0, 1, 1, 2, 3),
+        noise=_FIVES,
+        width=1.0,
+    ),
+    "cityscapes": _ladder(
+        free_rotation=False,
+        augmented=(0.4, 15, 1, 15),
+        contrast=(0.05, 0.1, 0.2, 0.3, 0.4),
+        brightness=_THREES,
+        blur=(0, 0, 0, 0, 1),
+        noise=_THREES,
+        width=1.0,
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What happens to an image whose pseudo-label has an inconsistency mask.
+
+    Args:
+        input: show masked pixels "black", or "keep" them.
+        label: "blank": background, or the reserved class of a multiclass task, as published;
+            "ignore": masked pixels take no part in the loss.
+        filter: keep only images of which the agreed foreground is larger than the mask (binary),
+            or in which all networks see the same classes (multiclass).
+        morphology: changes the mask before it is cut out.
+    """
+
+    inputs: ClassVar = ("black", "keep")
+    labels: ClassVar = ("blank", "ignore")
+
+    input: Literal["black", "keep"] = "black"
+    label: Literal["blank", "ignore"] = "blank"
+    filter: bool = True
+    morphology: Morphology = field(default_factory=Morphology)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """How all approaches are trained.
+
+    Args:
+        recipe: how one candidate is trained.
+        start_candidates: networks trained for a supervised start.
+        candidates: networks trained per generation.
+        models: n, the networks that vote.
+        generations: G.
+        policy: what happens at masked pixels.
+        on_the_fly: draw augmentation anew at every step; otherwise once, before training, and
+            "augmented" labeled pairs then are the pair itself and ``copies`` augmented ones.
+        copies: see there.
+        plain: what even "plain" pairs undergo at every step (only if ``on_the_fly``).
+        share: of images whose brightness, sharpness or noise is touched (only if ``on_the_fly``).
+    """
+
+    recipe: Recipe = field(default_factory=Recipe)
+    start_candidates: int = 10
+    candidates: int = 5
+    models: int = 2
+    generations: int = 5
+    policy: Policy = field(default_factory=Policy)
+    on_the_fly: bool = False
+    copies: int = 9
+    plain: Literal["nothing", "position"] = "nothing"
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("start_candidates", "candidates", "models"):
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f"{name} must be at least 1", value=getattr(self, name), remedy="Raise it."
+                )
+        fewest = min(self.start_candidates, self.candidates)
+        if self.models > fewest:
+            raise UserError(
+                "more networks are to vote than are trained",
+                value=f"models = {self.models}, candidates = {fewest}",
+                remedy="Lower models, or raise candidates and start_candidates.",
+            )
+
+
+PRESETS: Mapping[str, Preset] = {
+    "paper": Preset(),
+    "default": Preset(
+        recipe=Recipe(
+            steps=1200,
+            batch=16,
+            schedule="cosine",
+            weight_decay=0.01,
+            norm_momentum=0.1,
+            loss="cross-entropy",
+            ema=0.98,
+            evaluations=20,
+            select="score",
+        ),
+        start_candidates=3,
+        candidates=3,
+        generations=3,
+        policy=Policy(input="keep", label="ignore", filter=False),
+        on_the_fly=True,
+        plain="position",
+        share=0.5,
+    ),
+}
+
+DEFAULT_LADDER = {"binary": "isic2018", "multiclass": "suim", "multilabel": "hela"}
+
+
+def find_approach(name: str) -> Approach:
+    """Look an approach up, whatever its capitals.
+
+    Raises:
+        UserError: there is none of that name; it lists those there are.
+    """
+    by_lower = {known.lower(): approach for known, approach in APPROACHES.items()}
+    found = by_lower.get(name.strip().lower())
+    if found is None:
+        near = get_close_matches(name.lower(), by_lower, n=1)
+        hint = f"Did you mean {by_lower[near[0]].name}? " if near else ""
+        raise UserError(
+            "there is no such approach", value=name, remedy=f"{hint}Known: {', '.join(APPROACHES)}."
+        )
+    return found

@@ -1,0 +1,323 @@
+"""Look through a whole data folder and report all that is wrong with it at once."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from imasks.data.card import IGNORED, Card, read_card, read_labels, shorten
+from imasks.data.files import UnreadableFile, is_lossy, ordered, read_image
+from imasks.data.folder import SPLITS, VAL_SHARE, Finding, Sample, scan
+
+Bytes = NDArray[np.uint8]
+Counts = NDArray[np.int64]
+Level = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitReport:
+    """What one split holds, as far as it can be read.
+
+    Args:
+        images: number of images, the unreadable included.
+        masked: number of images whose masks were read.
+        empty: number of those whose masks hold no class: all background, or all ignored.
+        heights: smallest, median and largest in pixels; None where no image was read.
+        widths: likewise.
+        kinds: number of images of each kind, such as "uint8 RGB".
+        pixel_shares: class -> share of the pixels that are not ignored, 0 to 1.
+        image_counts: class -> number of images in which it occurs.
+    """
+
+    images: int
+    masked: int
+    empty: int
+    heights: tuple[int, int, int] | None
+    widths: tuple[int, int, int] | None
+    kinds: Mapping[str, int]
+    pixel_shares: Mapping[str, float]
+    image_counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckReport:
+    """What a look through a data folder found.
+
+    Args:
+        folder: the data folder.
+        card: its card.
+        splits: "labeled", "unlabeled", "val" and "test" as they lie on the disk.
+        findings: errors first, then warnings.
+    """
+
+    folder: Path
+    card: Card
+    splits: Mapping[str, SplitReport]
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing stands in the way of training."""
+        return all(finding.level != "error" for finding in self.findings)
+
+
+def check_folder(
+    folder: Path | str, *, on_progress: Callable[[int, int], None] | None = None
+) -> CheckReport:
+    """Read every file of a data folder and collect all problems.
+
+    Args:
+        folder: the data folder.
+        on_progress: is called with (images done, images in all).
+
+    Raises:
+        UserError: the card itself cannot be used; without it nothing else has a meaning.
+    """
+    folder = Path(folder)
+    card = read_card(folder / "dataset.toml")
+    splits, findings = scan(folder, card)
+    tasks = [(split, sample) for split in SPLITS for sample in splits[split]]
+    records: list[_Record] = []
+    for record in ordered(partial(_look, folder, card), tasks):
+        records.append(record)
+        if on_progress:
+            on_progress(len(records), len(tasks))
+    by_split = {split: [each for each in records if each.split == split] for split in SPLITS}
+    found = [*findings, *_problems(records), *_depths(records), *_duplicates(records)]
+    reports = {split: _summarise(each, card) for split, each in by_split.items()}
+    found += _classes(reports, card)
+    return CheckReport(
+        folder=folder,
+        card=card,
+        splits=reports,
+        findings=tuple(sorted(found, key=lambda finding: finding.level)),
+    )
+
+
+def render(report: CheckReport, console: Console) -> None:
+    """Print the tables and findings for a person."""
+    card = report.card
+    console.print(Text(f"{card.name}: {card.task}, {', '.join(card.classes)}", style="bold"))
+    console.print(_split_table(report))
+    if report.splits["labeled"].images > 1 and not report.splits["val"].images:
+        share = f"{VAL_SHARE:.0%} of labeled/ will serve for validation, as val/ holds no images."
+        console.print(Text(share, style="dim"))
+    if any(split.masked for split in report.splits.values()):
+        console.print(_class_table(report))
+    for finding in report.findings:
+        line = Text(f"{finding.level}: ", style="red" if finding.level == "error" else "yellow")
+        line.append(finding.what, style="default")
+        files = shorten(finding.files)
+        line.append(f"\n  {files}" if files else "", style="dim")
+        line.append(f"\n  {finding.remedy}", style="default")
+        console.print(line)
+    errors = sum(finding.level == "error" for finding in report.findings)
+    verdict = "Ready for training." if report.ok else f"{errors} errors stand in the way."
+    console.print(Text(verdict, style="green" if report.ok else "red"))
+
+
+class _Problem(NamedTuple):
+    """One problem of one file; those that differ in the file alone become one finding."""
+
+    level: Level
+    what: str
+    remedy: str
+    file: str
+
+    @classmethod
+    def of(cls, level: Level, folder: Path, error: UnreadableFile) -> "_Problem":
+        file = error.path.relative_to(folder).as_posix()
+        detail = "" if error.value is None else f" ({error.value})"
+        return cls(level, error.reason, error.remedy, file + detail)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Record:
+    """What was seen of one sample; counts: pixels of each class, and those not ignored."""
+
+    split: str
+    name: str
+    size: tuple[int, int] | None = None
+    kind: str = ""
+    digest: bytes = b""
+    counts: tuple[Counts, Counts] | None = None
+    problems: tuple[_Problem, ...] = ()
+
+
+def _look(folder: Path, card: Card, task: tuple[str, Sample]) -> _Record:
+    split, sample = task
+    record = _Record(split=split, name=sample.name)
+    problems: list[_Problem] = []
+    shape: tuple[int, int] | None = None
+    try:
+        image = read_image(sample.image)
+    except UnreadableFile as error:
+        # Unlabeled images that cannot be read are left out of training.
+        problems.append(_Problem.of("warning" if split == "unlabeled" else "error", folder, error))
+    else:
+        shape = (image.shape[0], image.shape[1])
+        kind = f"{image.dtype} {'RGB' if image.shape[2] == 3 else 'grey'}"
+        digest = hashlib.blake2b(f"{kind} {shape}".encode() + image.tobytes()).digest()
+        record = replace(record, size=shape, kind=kind, digest=digest)
+    planes = []
+    for path in sample.masks:
+        try:
+            planes.append(read_labels((path,), card, shape))
+        except UnreadableFile as error:
+            problems.append(_Problem.of("error", folder, error))
+        else:
+            if is_lossy(path):
+                reason = "is a mask compressed with loss; it is cut at half of 255"
+                lossy = UnreadableFile(path, reason, remedy="Better save masks as PNG.")
+                problems.append(_Problem.of("warning", folder, lossy))
+    if planes and len(planes) == len(sample.masks):
+        record = replace(record, counts=_count(np.concatenate(planes), card))
+    return replace(record, problems=tuple(problems))
+
+
+def _count(labels: Bytes, card: Card) -> tuple[Counts, Counts]:
+    """Count from [P,H,W] the pixels of each class and those not ignored, [K] each."""
+    K = len(card.classes)
+    valid = (labels != IGNORED).sum(axis=(1, 2))
+    if card.task == "multiclass":
+        return np.bincount(labels.ravel(), minlength=K + 1)[1 : K + 1], np.repeat(valid, K)
+    return (labels == 1).sum(axis=(1, 2)), valid
+
+
+def _summarise(records: Sequence[_Record], card: Card) -> SplitReport:
+    sizes = np.array([record.size for record in records if record.size is not None])
+    counts = [record.counts for record in records if record.counts is not None]
+    pixels = np.array([count for count, _ in counts]).reshape(len(counts), len(card.classes))
+    valid = np.array([each for _, each in counts]).reshape(pixels.shape)
+    shares = pixels.sum(0) / np.maximum(1, valid.sum(0))
+    return SplitReport(
+        images=len(records),
+        masked=len(counts),
+        empty=int((pixels.sum(1) == 0).sum()),
+        heights=_spread(sizes[:, 0]) if len(sizes) else None,
+        widths=_spread(sizes[:, 1]) if len(sizes) else None,
+        kinds=Counter(sorted(record.kind for record in records if record.kind)),
+        pixel_shares=dict(zip(card.classes, shares.tolist(), strict=True)),
+        image_counts=dict(zip(card.classes, (pixels > 0).sum(0).tolist(), strict=True)),
+    )
+
+
+def _spread(sides: NDArray[np.int64]) -> tuple[int, int, int]:
+    return int(sides.min()), round(float(np.median(sides))), int(sides.max())
+
+
+def _problems(records: Sequence[_Record]) -> Iterator[Finding]:
+    """Join the problems that differ in the file alone."""
+    files: defaultdict[tuple[Level, str, str], list[str]] = defaultdict(list)
+    for record in records:
+        for level, what, remedy, file in record.problems:
+            files[level, what, remedy].append(file)
+    for (level, what, remedy), listed in files.items():
+        yield Finding(
+            level=level, what=f"{len(listed)} x {what}", files=tuple(listed), remedy=remedy
+        )
+
+
+def _depths(records: Sequence[_Record]) -> Iterator[Finding]:
+    depths: defaultdict[str, list[str]] = defaultdict(list)
+    for record in records:
+        if record.kind:
+            depths[record.kind.split()[0]].append(f"{record.split}/{record.name}")
+    if len(depths) > 1:
+        common = max(depths, key=lambda depth: len(depths[depth]))
+        yield Finding(
+            level="error",
+            what=f"images differ in depth: {', '.join(sorted(depths))}; most are {common}",
+            files=tuple(
+                name for depth, names in depths.items() if depth != common for name in names
+            ),
+            remedy="Convert all images to one depth: the grey levels of two cannot be compared.",
+        )
+
+
+def _duplicates(records: Sequence[_Record]) -> Iterator[Finding]:
+    """Find what stands in two splits: the same pixels, or at least the same name."""
+    same_pixels: defaultdict[bytes, list[_Record]] = defaultdict(list)
+    same_name: defaultdict[str, list[_Record]] = defaultdict(list)
+    for record in records:
+        same_name[record.name].append(record)
+        if record.digest:
+            same_pixels[record.digest].append(record)
+    for what, groups in (
+        ("the same image stands in several splits", list(same_pixels.values())),
+        ("different images of several splits share a name", list(same_name.values())),
+    ):
+        by_name = what.startswith("different")
+        files = [
+            " = ".join(f"{each.split}/{each.name}" for each in group)
+            for group in groups
+            if len({each.split for each in group}) > 1
+            and not (by_name and len({each.digest for each in group}) == 1)
+        ]
+        if files:
+            remedy = "Keep each image in one split only, else scores look better than they are."
+            yield Finding(level="warning", what=what, files=tuple(files), remedy=remedy)
+
+
+def _classes(reports: Mapping[str, SplitReport], card: Card) -> Iterator[Finding]:
+    labeled = reports["labeled"]
+    absent = tuple(name for name, count in labeled.image_counts.items() if count == 0)
+    if labeled.masked and absent:
+        hint = f" Or is {card.ignore} really a value to ignore?" if card.ignore is not None else ""
+        yield Finding(
+            level="error" if len(absent) == len(card.classes) else "warning",
+            what="classes that never occur in labeled/ cannot be learnt",
+            files=absent,
+            remedy=f"Move images that show them into labeled/.{hint}",
+        )
+    empty = [f"{split}: {report.empty}" for split, report in reports.items() if report.empty]
+    if empty:
+        yield Finding(
+            level="warning",
+            what="there are images whose masks hold no class at all",
+            files=tuple(empty),
+            remedy="Nothing to do if these images really show none.",
+        )
+
+
+def _split_table(report: CheckReport) -> Table:
+    table = Table("split", title="Images", title_justify="left")
+    for column in ("images", "with masks", "empty masks"):
+        table.add_column(column, justify="right")
+    for column in ("height: min, median, max", "width: min, median, max", "kind"):
+        table.add_column(column)
+    for name, split in report.splits.items():
+        kinds = ", ".join(f"{count} {kind}" for kind, count in split.kinds.items())
+        spreads = (_join(split.heights), _join(split.widths))
+        table.add_row(
+            name, str(split.images), str(split.masked), str(split.empty), *spreads, kinds or "-"
+        )
+    return table
+
+
+def _class_table(report: CheckReport) -> Table:
+    title = "Classes: share of the pixels, and images in which they occur"
+    table = Table("class", title=title, title_justify="left")
+    masked = {name: split for name, split in report.splits.items() if split.masked}
+    for name in masked:
+        table.add_column(name, justify="right")
+    for name in report.card.classes:
+        cells = [
+            f"{split.pixel_shares[name]:.2%} in {split.image_counts[name]}"
+            for split in masked.values()
+        ]
+        table.add_row(Text(name), *cells)
+    return table
+
+
+def _join(spread: tuple[int, int, int] | None) -> str:
+    return "-" if spread is None else ", ".join(str(side) for side in spread)

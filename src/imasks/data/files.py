@@ -1,0 +1,298 @@
+"""Reading image and mask files exactly, in their own depth, and writing files atomically."""
+
+import io
+import os
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from imasks.errors import UserError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_ORIENTATION = 0x0112  # the EXIF and TIFF tag
+_GREY, _RGB, _PALETTE, _MINISWHITE = 1, 2, 3, 0  # TIFF photometric interpretations
+
+
+class UnreadableFile(UserError):  # noqa: N818
+    """A file that cannot be used as an image or a mask.
+
+    Args:
+        path: the file.
+        reason: why not, in words that fit every file with this trouble.
+        value: what is special to this file.
+        remedy: what to do about it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        reason: str,
+        *,
+        value: object = None,
+        remedy: str = "Replace the file or take it out.",
+    ) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path} {reason}", value=value, remedy=remedy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Raster:
+    """What a file holds, upright: [H,W] or [H,W,C], bool for one bit; palette uint8 [256,3]."""
+
+    pixels: NDArray[Any]
+    palette: NDArray[np.uint8] | None = None
+
+
+def read_image(path: Path) -> NDArray[Any]:
+    """Read one image in its own depth.
+
+    One-bit images become 0 and 255, palettes are looked up, alpha is dropped, and the EXIF
+    orientation is applied. Integers of more than 16 bits and doubles become float32.
+
+    Returns:
+        [H,W,C] with C 1 or 3, of dtype uint8, uint16 or float32.
+
+    Raises:
+        UnreadableFile: the file is missing, damaged, of an unknown kind, holds several pages, a
+            number of channels other than grey, RGB and alpha, or values that are not finite.
+    """
+    raster = _decode(path)
+    pixels = raster.pixels if raster.palette is None else raster.palette[raster.pixels]
+    if pixels.dtype == np.bool_:
+        pixels = pixels.astype(np.uint8) * np.uint8(255)
+    elif pixels.dtype not in (np.uint8, np.uint16):
+        pixels = pixels.astype(np.float32)
+        if not np.isfinite(pixels).all():
+            raise UnreadableFile(path, "holds values that are not finite (NaN or infinite)")
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    return np.require(pixels, requirements=["C", "W"])
+
+
+def read_mask(path: Path) -> NDArray[Any]:
+    """Read one mask as the integer values its file holds.
+
+    The indices of a palette are the values; one-bit files give 0 and 1; of three equal channels
+    one is taken; alpha is dropped.
+
+    Returns:
+        [H,W] of dtype uint8 or uint16.
+
+    Raises:
+        UnreadableFile: as for `read_image`, or the mask is colour-coded, or its values are not
+            integers from 0 to 65535.
+    """
+    pixels = _decode(path).pixels
+    if pixels.ndim == 3:
+        if not (pixels == pixels[..., :1]).all():
+            raise UnreadableFile(
+                path,
+                "is colour-coded: its three channels differ",
+                remedy="Save class ids as grey values or as a palette image: one number a pixel.",
+            )
+        pixels = pixels[..., 0]
+    if pixels.dtype == np.bool_:
+        pixels = pixels.astype(np.uint8)
+    if pixels.dtype not in (np.uint8, np.uint16):
+        ids = np.clip(np.nan_to_num(pixels), 0, 65535).astype(np.uint16)
+        if not (ids == pixels).all():
+            raise UnreadableFile(path, "holds mask values that are not integers from 0 to 65535")
+        pixels = ids
+    return np.require(pixels, requirements=["C", "W"])
+
+
+def is_lossy(path: Path) -> bool:
+    """Say whether a file is JPEG or lossy WebP, whose values are only near those once saved."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    webp = head[8:12] == b"WEBP"
+    return head.startswith(b"\xff\xd8") or (webp and b"VP8L" not in head)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; what is written there takes its place if all goes well.
+
+    The file is flushed to the disk before it is renamed, so a reader, and a machine that loses
+    power, sees either the old file or the whole new one.
+    """
+    temp = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        yield temp
+        with temp.open("rb+") as file:
+            os.fsync(file.fileno())
+        temp.replace(path)
+    finally:
+        temp.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, in UTF-8."""
+    with atomic(path) as temp:
+        temp.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_png(
+    path: Path, array: NDArray[Any], palette: Sequence[tuple[int, int, int]] | None = None
+) -> None:
+    """Write a PNG file atomically.
+
+    Args:
+        path: where to.
+        array: uint8 [H,W], [H,W,1] or [H,W,3], or uint16 [H,W].
+        palette: colours of the values 0, 1, ...; only for uint8 [H,W].
+
+    Raises:
+        ValueError: the array is of another shape or dtype.
+    """
+    array = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    colour = array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8
+    if not colour and (array.ndim != 2 or array.dtype not in (np.uint8, np.uint16)):
+        raise ValueError(f"no PNG for shape {array.shape} and dtype {array.dtype}")
+    image = Image.fromarray(np.ascontiguousarray(array))
+    if palette is not None:
+        if image.mode != "L":
+            raise ValueError(f"a palette goes with uint8 [H,W], not with mode {image.mode}")
+        image.putpalette([level for color in palette for level in color])
+    with atomic(path) as temp:
+        image.save(temp, format="PNG")
+
+
+def ordered(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
+    """Apply a function in threads and give the results in order, a few of them ahead at most."""
+    threads = min(8, (os.cpu_count() or 1) + 1)
+    running: deque[Future[Out]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                running.append(pool.submit(function, item))
+                if len(running) > 2 * threads:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def _decode(path: Path) -> _Raster:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UnreadableFile(path, "cannot be read", value=error.strerror) from error
+    if not data:
+        raise UnreadableFile(path, "is empty", value="zero bytes")
+    try:
+        raster = (
+            _from_tiff(path, data) if data.startswith(_TIFF_MAGIC) else _from_pillow(path, data)
+        )
+    except (UserError, MemoryError):
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadableFile(path, "is not an image, or not a whole one") from error
+    except Exception as error:  # decoders raise errors of any kind on damaged bytes
+        raise UnreadableFile(
+            path, "is damaged", value=str(error) or type(error).__name__
+        ) from error
+    shape = raster.pixels.shape
+    if len(shape) not in (2, 3) or 0 in shape or (len(shape) == 3 and shape[2] not in (1, 3)):
+        raise UnreadableFile(
+            path,
+            "has an unusual shape",
+            value=shape,
+            remedy="Only grey and RGB images are read, with or without alpha.",
+        )
+    return raster
+
+
+def _from_pillow(path: Path, data: bytes) -> _Raster:
+    palette = None
+    with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP", "WEBP")) as image:
+        # MPO is what many phones write: a JPEG file with further views behind the first.
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+            raise _several(path)
+        orientation = image.getexif().get(_ORIENTATION, 1)
+        if data.startswith(_PNG_MAGIC) and data[24] == 16:
+            import imagecodecs  # noqa: PLC0415 - Pillow would cut 16-bit colour down to 8
+
+            pixels = np.asarray(imagecodecs.png_decode(data))
+        elif image.mode == "P":
+            colors = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+            palette = np.zeros((256, 3), np.uint8)
+            palette[: len(colors)] = colors
+            pixels = np.asarray(image)
+        elif image.mode in ("1", "L", "LA", "RGB", "RGBA"):
+            pixels = np.asarray(image)
+        else:
+            pixels = np.asarray(image.convert("RGB"))
+    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
+        pixels = pixels[..., :-1]
+    return _Raster(pixels=_upright(pixels, orientation), palette=palette)
+
+
+def _from_tiff(path: Path, data: bytes) -> _Raster:
+    import tifffile  # noqa: PLC0415
+
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page, series = file.pages.first, file.series[0]
+        if len(file.series) > 1 or series.axes not in ("YX", "YXS", "SYX"):
+            raise _several(path)
+        ends = zip(page.dataoffsets, page.databytecounts, strict=True)
+        if any(offset + count > len(data) for offset, count in ends):
+            raise UnreadableFile(path, "is damaged", value="ends too early")
+        pixels = page.asarray()
+        photometric, extra = int(page.photometric), tuple(page.extrasamples)
+        jpeg = int(page.compression) in (6, 7)  # decoded to RGB whatever it is stored as
+        colormap = page.colormap
+        tag = page.tags.get(_ORIENTATION)
+    if photometric not in (_MINISWHITE, _GREY, _RGB, _PALETTE) and not jpeg:
+        raise UnreadableFile(
+            path, "is neither grey nor RGB", remedy="Save the TIFF file as grey or RGB."
+        )
+    if series.axes == "SYX":
+        pixels = np.moveaxis(pixels, 0, -1)
+    # Two channels are grey and alpha only where the file says so; else they are two channels.
+    if pixels.ndim == 3 and len(extra) == 1 and (photometric == _RGB or int(extra[0]) in (1, 2)):
+        pixels = pixels[..., :-1]
+    if photometric == _MINISWHITE and pixels.dtype.kind in "bu":
+        pixels = ~pixels
+    palette = None
+    if photometric == _PALETTE and colormap is not None:
+        palette = (np.asarray(colormap).T >> 8).astype(np.uint8)
+    orientation = 1 if tag is None else int(tag.value)
+    return _Raster(pixels=_upright(pixels, orientation), palette=palette)
+
+
+def _several(path: Path) -> UnreadableFile:
+    return UnreadableFile(
+        path,
+        "holds several pages; only single images are read for now",
+        remedy="Save each page as a file of its own.",
+    )
+
+
+def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Apply an EXIF orientation, 1 to 8, to [H,W] or [H,W,C]; other numbers mean nothing."""
+    if orientation in (5, 6, 7, 8):
+        pixels = np.swapaxes(pixels, 0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels

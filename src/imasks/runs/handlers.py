@@ -1,0 +1,241 @@
+"""What the four kinds of jobs do. A handler reads its inputs' folders and writes its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imasks.approaches.generation import Source, assemble
+from imasks.approaches.recipes import Policy
+from imasks.data.folder import checksum, open_dataset
+from imasks.data.prepare import Arrays, Preparation, load_arrays, prepare
+from imasks.errors import UserError
+from imasks.jobs import Handler, Job, Store, write_atomic
+from imasks.labelling.agree import Morphology
+from imasks.labelling.labellers import load_pseudo_labels, write_pseudo_labels
+from imasks.models.unet import UNet, UNetConfig
+from imasks.models.weights import load_network, save_network
+from imasks.runs.config import read_config
+from imasks.tasks import Task, make_task
+from imasks.training.batches import mix
+from imasks.training.fit import fit
+from imasks.training.measure import measure
+from imasks.training.predict import probabilities
+from imasks.training.recipe import Recipe
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+def do_prepare(job: Job, store: Store) -> dict[str, Any]:
+    """Decode and resize the data set into arrays."""
+    config = read_config(store.root)
+    dataset = open_dataset(Path(config.data))
+    if checksum(dataset, store.root / "checksums.json") != config.checksum:
+        raise UserError(
+            f"{config.data} has changed since the run in {store.root} began",
+            remedy="Restore the data, or start a new run with another --out.",
+        )
+    steps = _Steps(job, store, "images")
+    return prepare(
+        dataset,
+        Preparation.from_json(job.params["preparation"]),  # type: ignore[arg-type]
+        store.folder(job),
+        on_progress=steps,
+    )
+
+
+def do_fit(job: Job, store: Store) -> dict[str, Any]:
+    """Train one candidate, and score it on the validation and test images."""
+    p: Any = job.params
+    task = _task(job)
+    folder = store.folder(job)
+    recipe = Recipe(**p["recipe"])
+    device = torch.device(p["device"])
+    wanted = [Source.from_json(source) for source in p["sources"]]
+    data = store.folder(job.inputs[0])
+    needed = {source.pairs for source in wanted}
+    parts = assemble(
+        wanted,
+        labeled=load_arrays(data, "labeled"),
+        unlabeled=load_arrays(data, "unlabeled", truth="full" in needed)
+        if needed - {"labeled"}
+        else None,
+        pseudo=load_pseudo_labels(store.folder(job.inputs[1])) if "pseudo" in needed else None,
+        policy=_policy(p["policy"]),
+        seed=mix(*p["seed"], 1),
+    )
+    checkpoint = folder / CHECKPOINT
+    done = _epoch_of(checkpoint)
+    store.truncate_log(job, lambda record: record.get("epoch", 0) <= done)
+    store.append_log(job, {"begin": True})
+    fitted = fit(
+        UNetConfig(**p["network"]),
+        task,
+        parts,
+        load_arrays(data, "val"),
+        recipe,
+        seed=mix(*p["seed"]),
+        device=device,
+        checkpoint=checkpoint,
+        log=lambda record: store.append_log(job, record),
+    )
+    result: dict[str, Any] = {
+        "epoch": fitted.epoch,
+        "selection": fitted.selection,
+        "steps": fitted.steps,
+        "pairs": fitted.pairs,
+        "parameters": sum(v.numel() for v in fitted.network.parameters()),
+    }
+    for split in ("val", "test"):
+        arrays = load_arrays(data, split)
+        if len(arrays.images):
+            measured = measure(
+                fitted.network, arrays, task, recipe, device=device, precision="float32"
+            )
+            result[split] = measured.scores
+            _write_records(folder / f"{split}.json", arrays.names, task, measured.overlaps)
+    save_network(folder, fitted.network)
+    checkpoint.unlink(missing_ok=True)
+    store.append_log(job, {"end": True})
+    return result
+
+
+def do_rank(job: Job, store: Store) -> dict[str, Any]:
+    """Order candidates by validation score, and score the ensemble of the best n."""
+    task = _task(job)
+    fits = job.inputs[1:]
+    results = [store.result(candidate) for candidate in fits]
+    values = [result["val"][task.primary] for result in results]
+    order = sorted(range(len(fits)), key=lambda k: -values[k])  # stable: ties keep their order
+    best = [fits[k] for k in order]
+    models: Any = job.params["models"]
+    device = torch.device(read_config(store.root).device)
+    networks = [load_network(store.folder(one)).to(device) for one in best[:models]]
+    data = store.folder(job.inputs[0])
+    result: dict[str, Any] = {
+        "ranked": [one.key for one in best],
+        "val_ranked": [values[k] for k in order],
+        "best": results[order[0]],
+        "ensemble": {},
+    }
+    for split in ("val", "test"):
+        arrays = load_arrays(data, split)
+        if len(arrays.images):
+            overlaps = ensemble_overlaps(networks, arrays, task, device)
+            result["ensemble"][split] = task.summary(overlaps)
+    return result
+
+
+def do_label(job: Job, store: Store) -> dict[str, Any]:
+    """Label the unlabeled images by the best n of the generation before."""
+    p: Any = job.params
+    data, rank, *fits = job.inputs
+    task = _task(job)
+    device = torch.device(read_config(store.root).device)
+    by_key = {one.key: one for one in fits}
+    chosen = store.result(rank)["ranked"][: p["models"]]
+    networks = [load_network(store.folder(by_key[key])).to(device) for key in chosen]
+    unlabeled = load_arrays(store.folder(data), "unlabeled")
+    steps = _Steps(job, store, "images")
+    counted: dict[str, Any] = write_pseudo_labels(
+        store.folder(job),
+        networks,
+        unlabeled.images,
+        task,
+        morphology=Morphology(**p["morphology"]),
+        choose=p["choose"],
+        device=device,
+        on_progress=lambda done: steps(done, len(unlabeled.images)),
+    )
+    counted["networks"] = chosen
+    if not counted["kept"]:
+        raise UserError(
+            f"{job.label}: no pseudo-label passed the filter",
+            value=f"0 of {counted['images']} images kept",
+            remedy="Train longer or label more images; the filter can be switched off by "
+            "--no-filter.",
+        )
+    if unlabeled.labels is not None:
+        counted["agreement"] = _against_truth(store.folder(job), unlabeled.labels, task)
+    return counted
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "prepare": do_prepare,
+    "fit": do_fit,
+    "rank": do_rank,
+    "label": do_label,
+}
+
+
+def ensemble_overlaps(
+    networks: Sequence[UNet], split: Arrays, task: Task, device: torch.device
+) -> Tensor:
+    """Overlaps int64 [N, K, 3] of the mean probability of several networks with the truth."""
+    assert split.labels is not None
+    found = []
+    for rows, each in probabilities(networks, split.images, task, device=device):
+        truth = torch.from_numpy(np.ascontiguousarray(split.labels[rows])).to(device)
+        predicted = task.discrete(each.mean(0), reserved=False)
+        found.append(task.overlaps(predicted, truth).cpu())
+    return torch.cat(found)
+
+
+def _against_truth(folder: Path, truth: np.ndarray, task: Task) -> dict[str, float]:
+    """Score pseudo-labels outside the mask; for the report only, training never sees it."""
+    pseudo = load_pseudo_labels(folder)
+    overlaps = []
+    for start in range(0, len(truth), 256):
+        rows = slice(start, start + 256)
+        seen = np.where(pseudo.im[rows], np.uint8(255), truth[rows])
+        overlaps.append(task.overlaps(torch.from_numpy(pseudo.labels[rows]), torch.from_numpy(seen)))
+    return task.summary(torch.cat(overlaps))
+
+
+def _task(job: Job) -> Task:
+    p: Any = job.params
+    return make_task(p["task"]["name"], p["task"]["classes"])
+
+
+def _policy(values: dict[str, Any] | None) -> Policy:
+    if values is None:
+        return Policy()
+    return Policy(**{**values, "morphology": Morphology(**values["morphology"])})
+
+
+def _epoch_of(checkpoint: Path) -> int:
+    from imasks.models.weights import load_tensors  # noqa: PLC0415
+
+    return int(str(load_tensors(checkpoint)[1]["epoch"])) if checkpoint.exists() else 0
+
+
+def _write_records(path: Path, names: Sequence[str], task: Task, overlaps: Tensor) -> None:
+    scores = {k: v.tolist() for k, v in task.scores(overlaps).items()}
+    rows = [
+        {"name": name, **{k: values[i] for k, values in scores.items()}}
+        for i, name in enumerate(names)
+    ]
+    write_atomic(path, json.dumps(rows).encode())
+
+
+@dataclass
+class _Steps:
+    """Logs progress in about a hundred steps, so that logs stay short."""
+
+    job: Job
+    store: Store
+    what: str
+    logged: float = -1.0
+
+    def __call__(self, done: int, total: int) -> None:
+        share = done / max(1, total)
+        if share - self.logged >= 0.01 or done == total:
+            self.store.append_log(self.job, {"step": done, "steps": total, "of": self.what})
+            self.logged = share
