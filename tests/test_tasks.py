@@ -79,9 +79,7 @@ def test_binary_scores_agree(golden):
     scores = task.scores(overlaps)
     np.testing.assert_allclose(scores["iou"], d["iou_binary"], atol=1e-9)
     # the published Dice cuts masks at 128; its smooth 1 is on sums of zeros and ones
-    hard = task.overlaps(
-        tensor(d["bin_pred"] >= 128)[:, None], tensor(d["bin_gt"] >= 128)[:, None]
-    )
+    hard = task.overlaps(tensor(d["bin_pred"] >= 128)[:, None], tensor(d["bin_gt"] >= 128)[:, None])
     np.testing.assert_allclose(task.scores(hard)["dice"], d["dice_numpy_binary"], atol=1e-9)
 
 

@@ -1,215 +1,329 @@
-"""The command line: verbs, their options, and errors without a traceback."""
+"""The command line: verbs, their options, and errors without a traceback.
+
+Modules that load PyTorch are imported inside the commands, so that help comes at once.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
-from enum import Enum
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 
+from imasks.encoding import TaskName
 from imasks.errors import UserError
+from imasks.runs.options import Options
+
+if TYPE_CHECKING:
+    from imasks.data.folder import Dataset
+    from imasks.runs.run import Run
 
 app = typer.Typer(
     name="imasks",
     help="Semi-supervised image segmentation with Inconsistency Masks: a few images with masks, "
     "many without, one good model.",
+    epilog="Start with `imasks demo`, or with `imasks init my_data --images A --masks B`, "
+    "`imasks check my_data` and `imasks train my_data --out runs/first`.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
 )
 console = Console()
 
-Folder = Annotated[Path, typer.Argument(help="The data folder; see `imasks init`.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="The run folder; give it again to go on.")]
+DataFolder = Annotated[Path, typer.Argument(help="The data folder; `imasks init` makes one.")]
+RunFolder = Annotated[Path, typer.Argument(help="The run folder, as given to --out.")]
+Out = Annotated[
+    Path, typer.Option("--out", "-o", help="The run folder. The same command again goes on in it.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show the plan and an estimate of the time; do nothing.")
+]
 
 
-class PresetName(str, Enum):
-    """The presets."""
+def takes_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one option for every field of ``Options``, in place of ``options``."""
+    hints = get_type_hints(Options)
+    added = {}
+    for field in fields(Options):
+        flags = [f"--{field.name.replace('_', '-')}"]
+        if hints[field.name] in (bool, bool | None) and field.default is None:
+            flags[0] += f"/--no-{field.name}"
+        option = typer.Option(*flags, help=field.metadata["help"])
+        added[field.name] = inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=Annotated[hints[field.name], option],
+        )
 
-    DEFAULT = "default"
-    PAPER = "paper"
+    @functools.wraps(command)
+    def with_options(**given: Any) -> None:
+        chosen = {name: given.pop(name) for name in added}
+        command(**given, options=Options(**chosen))
 
-
-PresetOption = Annotated[
-    PresetName, typer.Option(help="default: measured to be good; paper: as published.")
-]
-Quick = Annotated[bool, typer.Option("--quick", help="A first look in minutes.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and the time, do nothing.")]
-Size = Annotated[
-    str | None, typer.Option(help="Train at HEIGHTxWIDTH pixels, multiples of 16, e.g. 128x192.")
-]
-LongerSide = Annotated[
-    int | None, typer.Option(help="Train at this longer side; the shape follows the images.")
-]
-Width = Annotated[float | None, typer.Option(help="Width of the starting networks, e.g. 0.5.")]
-Models = Annotated[int | None, typer.Option(help="Networks that vote (the paper's n).")]
-Generations = Annotated[int | None, typer.Option(help="Generations after the start.")]
-Candidates = Annotated[int | None, typer.Option(help="Networks trained per generation.")]
-StartCandidates = Annotated[int | None, typer.Option(help="Networks trained for a start.")]
-Steps = Annotated[int | None, typer.Option(help="Optimiser steps per network.")]
-Batch = Annotated[int | None, typer.Option(help="Images per step.")]
-ImInput = Annotated[
-    str | None, typer.Option(help="Pixels under the inconsistency mask: show them `black`, or `keep`.")
-]
-ImLabel = Annotated[
-    str | None, typer.Option(help="Labels under it: `blank` (as published), or `ignore` in the loss.")
-]
-Filter = Annotated[
-    bool | None, typer.Option("--filter/--no-filter", help="Drop images the networks disagree on.")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Precision = Annotated[str, typer.Option(help="auto (measured), float32 or bfloat16.")]
-Workers = Annotated[int | None, typer.Option(help="Processes that train side by side.")]
+    kept = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in inspect.signature(command, eval_str=True).parameters.items()
+        if name != "options"
+    ]
+    with_options.__signature__ = inspect.Signature([*kept, *added.values()])  # type: ignore[attr-defined]
+    with_options.__annotations__ = {p.name: p.annotation for p in [*kept, *added.values()]}
+    return with_options
 
 
 @app.command()
-def train(  # noqa: PLR0917
-    data: Folder,
-    out: Out,
-    approach: Annotated[str, typer.Option("--approach", "-a", help="See `imasks approaches`.")] = (
-        "IM+"
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where data and run go.")] = Path(
+        "imasks-demo"
     ),
-    seed: Annotated[int, typer.Option(help="Of everything that is random.")] = 0,
-    preset: PresetOption = PresetName.DEFAULT,
-    quick: Quick = False,
-    dry_run: DryRun = False,
-    size: Size = None,
-    longer_side: LongerSide = None,
-    width: Width = None,
-    models: Models = None,
-    generations: Generations = None,
-    candidates: Candidates = None,
-    start_candidates: StartCandidates = None,
-    steps: Steps = None,
-    batch: Batch = None,
-    im_input: ImInput = None,
-    im_label: ImLabel = None,
-    filter: Filter = None,  # noqa: A002
-    device: Device = "auto",
-    precision: Precision = "auto",
-    workers: Workers = None,
 ) -> None:
-    """Train a model on a data folder. Run the same command again to go on after a stop."""
-    from imasks.runs.options import Options
+    """Draw small images, train, compare and picture: a few minutes, no data needed."""
+    from imasks.data.folder import open_dataset
+    from imasks.demo import APPROACHES, OPTIONS, draw
 
-    options = Options(
-        preset=preset.value,
-        quick=quick,
-        size=_size(size),
-        longer_side=longer_side,
-        width=width,
-        models=models,
-        generations=generations,
-        candidates=candidates,
-        start_candidates=start_candidates,
-        steps=steps,
-        batch=batch,
-        im_input=im_input,
-        im_label=im_label,
-        filter=filter,
-        device=device,
-        precision=precision,
-        workers=workers,
+    with console.status("drawing cells"):
+        data = draw(out)
+    console.print(
+        f"[bold]{data}[/]: 12 images with masks, 120 without; four approaches learn from them."
     )
-    _go(data, out, [approach], [seed], options, may_grow=False, dry=dry_run)
+    _study(open_dataset(data), out / "run", list(APPROACHES), [0], OPTIONS, may_grow=False)
 
 
 @app.command()
-def study(  # noqa: PLR0917
-    data: Folder,
+def init(
+    folder: Annotated[Path, typer.Argument(help="The data folder to make.")],
+    images: Annotated[Path, typer.Option(help="A folder of images.")],
+    masks: Annotated[Path, typer.Option(help="A folder of masks, or of one folder a class.")],
+    unlabeled: Annotated[Path | None, typer.Option(help="More images without masks.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="binary, multiclass or multilabel; guessed if not given.")
+    ] = None,
+    classes: Annotated[str | None, typer.Option(help="Class names, with commas.")] = None,
+    test_share: Annotated[
+        float, typer.Option(help="Share of the labeled images set aside for testing.")
+    ] = 0.0,
+) -> None:
+    """Turn two plain folders into a data folder, guessing what the masks mean."""
+    from imasks.data.scaffold import init_folder
+
+    known = next((name for name in get_args(TaskName) if name == task), None)
+    if known != task:
+        raise UserError(
+            "--task is not known", value=task, remedy=f"Use {', '.join(get_args(TaskName))}."
+        )
+    names = None if classes is None else [name.strip() for name in classes.split(",")]
+    with console.status("reading masks and copying"):
+        _, lines = init_folder(
+            folder,
+            images=images,
+            masks=masks,
+            unlabeled=unlabeled,
+            task=known,
+            classes=names,
+            test_share=test_share,
+        )
+    for line in lines:
+        console.print(line, highlight=False)
+    console.print(f"Next: imasks check {folder}")
+
+
+@app.command()
+def check(data: DataFolder) -> None:
+    """Read every file of a data folder and report all that is wrong with it."""
+    from imasks.data.check import check_folder
+    from imasks.data.check_report import render
+
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("reading", total=None)
+        report = check_folder(
+            data, on_progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    render(report, console)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def approaches() -> None:
+    """List the approaches that can be trained."""
+    from rich.table import Table
+
+    from imasks.approaches.recipes import APPROACHES
+
+    table = Table("name", "what it does", "starts from")
+    for approach in APPROACHES.values():
+        table.add_row(approach.name, approach.summary, approach.start or "")
+    console.print(table)
+
+
+@app.command()
+@takes_options
+def train(
+    data: DataFolder,
+    out: Out,
+    approach: Annotated[
+        str, typer.Option("--approach", "-a", help="See `imasks approaches`.")
+    ] = "IM+",
+    seed: Annotated[int, typer.Option(help="Of everything that is random.")] = 0,
+    dry_run: DryRun = False,
+    *,
+    options: Options,
+) -> None:
+    """Train a model on a data folder. The same command again goes on after a stop."""
+    from imasks.data.folder import open_dataset
+
+    _study(open_dataset(data), out, [approach], [seed], options, may_grow=False, dry=dry_run)
+
+
+@app.command()
+@takes_options
+def study(
+    data: DataFolder,
     out: Out,
     approaches: Annotated[
-        str, typer.Option("--approaches", "-a", help="Names with commas between them, or `all`.")
+        str, typer.Option("--approaches", "-a", help="Names with commas, or `all`.")
     ] = "all",
     seeds: Annotated[int, typer.Option(help="Independent runs of everything.")] = 3,
-    preset: PresetOption = PresetName.DEFAULT,
-    quick: Quick = False,
     dry_run: DryRun = False,
-    size: Size = None,
-    longer_side: LongerSide = None,
-    width: Width = None,
-    models: Models = None,
-    generations: Generations = None,
-    candidates: Candidates = None,
-    start_candidates: StartCandidates = None,
-    steps: Steps = None,
-    batch: Batch = None,
-    im_input: ImInput = None,
-    im_label: ImLabel = None,
-    filter: Filter = None,  # noqa: A002
-    device: Device = "auto",
-    precision: Precision = "auto",
-    workers: Workers = None,
+    *,
+    options: Options,
 ) -> None:
     """Train several approaches under the same conditions and compare them.
 
     Starts that approaches share are trained once. Approaches and seeds can be added later.
     """
     from imasks.approaches.recipes import APPROACHES
-    from imasks.runs.options import Options
-
-    names = list(APPROACHES) if approaches.strip().lower() == "all" else approaches.split(",")
-    options = Options(
-        preset=preset.value,
-        quick=quick,
-        size=_size(size),
-        longer_side=longer_side,
-        width=width,
-        models=models,
-        generations=generations,
-        candidates=candidates,
-        start_candidates=start_candidates,
-        steps=steps,
-        batch=batch,
-        im_input=im_input,
-        im_label=im_label,
-        filter=filter,
-        device=device,
-        precision=precision,
-        workers=workers,
-    )
-    _go(data, out, names, list(range(seeds)), options, may_grow=True, dry=dry_run)
-
-
-def _go(data, out, names, seeds, options, *, may_grow, dry) -> None:  # type: ignore[no-untyped-def]
     from imasks.data.folder import open_dataset
-    from imasks.runs.run import default_workers, estimate, plan_run, work
-    from imasks.runs.tables import results_table
 
-    dataset = open_dataset(data)
+    everything = approaches.strip().lower() == "all"
+    names = list(APPROACHES) if everything else approaches.split(",")
+    _study(open_dataset(data), out, names, list(range(seeds)), options, may_grow=True, dry=dry_run)
+
+
+@app.command()
+def status(run: RunFolder) -> None:
+    """Show how far a run is, what it found so far, and what remains."""
+    from imasks.runs.run import open_run
+    from imasks.runs.tables import status_table
+
+    console.print(status_table(open_run(run)))
+
+
+@app.command()
+def predict(
+    run: RunFolder,
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where masks and the table go.")],
+    approach: Annotated[
+        str | None, typer.Option(help="Of a study; by default the best on validation.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Likewise.")] = None,
+    scale: Annotated[
+        str,
+        typer.Option(
+            help="auto; whole: shrink each image to the training size; native: tiles at the "
+            "training magnification."
+        ),
+    ] = "auto",
+    overlays: Annotated[bool, typer.Option(help="Draw masks over the images.")] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Predict masks, inconsistency masks and a table for new images of any size."""
+    from imasks.runs.predictions import common_root, list_inputs, predict_files
+    from imasks.runs.predictor import predictor_of
+    from imasks.runs.run import open_run
+
+    opened = open_run(run)
+    predictor = predictor_of(opened, approach=approach, seed=seed, device=device, scale=scale)
+    inputs = list_inputs(images, out=out)
+    with Progress(console=console) as bar:
+        task = bar.add_task("predicting", total=len(inputs))
+        report = predict_files(
+            predictor,
+            inputs,
+            out,
+            root=common_root(images),
+            overlays=overlays,
+            on_progress=lambda done, total: bar.update(task, completed=done),
+        )
+    console.print(f"{report.done} images predicted; see {out / 'predictions.csv'}")
+    for path, reason in report.skipped:
+        console.print(f"[yellow]skipped[/] {path}: {reason}", highlight=False)
+    if report.skipped:
+        raise typer.Exit(1)
+
+
+def _study(
+    dataset: Dataset,
+    out: Path,
+    names: list[str],
+    seeds: list[int],
+    options: Options,
+    *,
+    may_grow: bool,
+    dry: bool = False,
+) -> None:
+    from imasks.api import finish
+    from imasks.runs.run import default_workers, estimate, plan_run
+    from imasks.runs.tables import plan_table, results_table
+
+    for note in dataset.skipped:
+        console.print(f"[yellow]left aside[/] {note}", highlight=False)
     run = plan_run(
         dataset, out, approaches=names, seeds=seeds, options=options, may_grow=may_grow, dry=dry
     )
     workers = default_workers(run, options)
     if dry:
-        console.print(estimate(run, workers=workers))
+        with console.status("measuring a few steps"):
+            times = estimate(run, workers=workers)
+        console.print(plan_table(run, times, workers=workers))
         return
-    work(run, workers=workers, console=console)
+    files = finish(run, workers=workers, console=console)
+    _tell_skipped(run)
     console.print(results_table(run.rows(), score=run.config.make_task().primary))
+    for file in files:
+        console.print(f"written: {file}", highlight=False)
+    console.print(f"Next: imasks predict {out} IMAGES -o OUT", highlight=False)
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    try:
-        height, width = map(int, text.lower().split("x"))
-    except ValueError:
-        raise UserError(
-            "--size is not understood", value=text, remedy="Use HEIGHTxWIDTH, e.g. 128x192."
-        ) from None
-    return height, width
+def _tell_skipped(run: Run) -> None:
+    for note in run.store.result(run.plan.prepare)["skipped"]:
+        console.print(f"[yellow]skipped[/] {note}", highlight=False)
 
 
 def main() -> None:
-    """Run the command line; errors a user can act on are printed plainly."""
+    """Run the command line; errors that a user can act on are printed plainly."""
+    from imasks.jobs import JobFailed
+
+    problems = Console(stderr=True)
     try:
         app()
     except UserError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False)
+        problems.print(f"[bold red]Error:[/] {_escape(error)}", highlight=False)
         sys.exit(2)
+    except JobFailed as error:
+        problems.print(f"[bold red]A job failed:[/] {_escape(error)}", highlight=False)
+        problems.print(f"Its traceback is in {error.folder / 'error.json'}.", highlight=False)
+        sys.exit(1)
+    except OSError as error:  # no permission, disk full, a share that went away
+        problems.print(f"[bold red]Error:[/] {_escape(error)}", highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        problems.print("Stopped. Run the same command again to go on.")
+        sys.exit(130)
+
+
+def _escape(error: Exception) -> str:
+    from rich.markup import escape
+
+    return escape(str(error))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,7 @@
 Shape letters: N images, K user classes, P planes of a discrete mask (1 for binary and multiclass,
 K for multilabel), C network outputs, H x W pixels.
 
-Discrete masks are uint8 [N, P, H, W] in the *internal* encoding: binary and multilabel planes hold
-0/1; the multiclass plane holds k + 1 for user class k, and 0 is reserved for the inconsistency
-mask. IGNORE (255) marks pixels that take no part in loss or score, whatever the task.
+Discrete masks are uint8 [N, P, H, W] in the internal encoding, see :mod:`imasks.encoding`.
 Source: METHOD 2, 5 and 9.
 """
 
@@ -19,13 +17,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from imasks.encoding import IGNORE, TaskName
 from imasks.errors import UserError
 
-IGNORE = 255
 EPSILON = 1e-7
 
-TaskName = Literal["binary", "multiclass", "multilabel"]
 LossName = Literal["paper", "cross-entropy"]
+
+__all__ = [
+    "IGNORE",
+    "TASKS",
+    "Binary",
+    "LossName",
+    "Multiclass",
+    "Multilabel",
+    "Task",
+    "TaskName",
+    "confusion",
+    "make_task",
+]
 
 
 class Task(abc.ABC):

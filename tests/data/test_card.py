@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from imasks.data.card import IGNORED, Card, encode_mask, read_card, read_labels, write_card
+from imasks.data.card import IGNORE, Card, encode_mask, read_card, read_labels, write_card
 from imasks.data.files import UnreadableFile
 from imasks.errors import UserError
 
@@ -102,12 +102,12 @@ def test_encoding_keeps_every_pixels_meaning(mask):
     binary = encode_mask([mask], BINARY)
     assert binary.dtype == np.uint8
     assert binary.shape == (1, 5, 4)
-    np.testing.assert_array_equal(binary[0] == IGNORED, mask == 7)
+    np.testing.assert_array_equal(binary[0] == IGNORE, mask == 7)
     np.testing.assert_array_equal(binary[0] == 1, (mask != 0) & (mask != 7))
 
     many = encode_mask([mask], MANY)[0]
     np.testing.assert_array_equal(many[mask != 7], mask[mask != 7] + 1)
-    assert (many[mask == 7] == IGNORED).all()
+    assert (many[mask == 7] == IGNORE).all()
     assert not (many == 0).any()
 
     planes = encode_mask([mask, 1 - np.minimum(mask, 1)], LABELS)

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from imasks.data.check import check_folder, render
+from imasks.data.check import check_folder
+from imasks.data.check_report import render
 from imasks.data.files import write_png
 from imasks.errors import UserError
 
@@ -83,7 +84,7 @@ def _spoil(root):
         ("error", "ids that no class has", "labeled/masks/ids.png (77)"),
         ("error", "colour-coded", "labeled/masks/colour.png"),
         ("error", "with loss", "labeled/masks/lossy.jpg"),
-        ("error", "differ in depth", "labeled/deep"),
+        ("error", "another depth", "labeled/deep"),
         ("warning", "without an image", "labeled/masks/alone.png"),
         ("warning", "not an image file", "labeled/images/notes.txt"),
         ("warning", "is not an image", "unlabeled/images/broken.png"),
@@ -139,12 +140,25 @@ def test_lossy_binary_masks_are_a_warning(tmp_path):
     assert "20% of labeled/" in _printed(report)
 
 
-def test_nothing_labeled_and_no_card(tmp_path):
+def test_nothing_labeled(tmp_path):
     report = check_folder(_fill(tmp_path, {"unlabeled": "a"}))
     assert not report.ok
     assert "holds no images" in _printed(report)
-    with pytest.raises(UserError, match="imasks init"):
-        check_folder(tmp_path / "unlabeled")
+
+
+@pytest.mark.parametrize("place", ["", "absent", "file"])
+def test_no_card(tmp_path, place):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"dataset\.toml is missing.*imasks init"):
+        check_folder(tmp_path / place)
+
+
+def test_a_card_alone(tmp_path):
+    report = check_folder(_fill(tmp_path, {}))
+    assert [finding.what for finding in report.findings] == ["labeled/images holds no images"]
+    assert not report.ok
+    assert all(split.images == 0 for split in report.splits.values())
+    assert "1 error stands in the way." in _printed(report)
 
 
 @pytest.mark.parametrize("name", ["wbc"])

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imasks.data.checksum import checksum
 from imasks.data.files import write_png
-from imasks.data.folder import checksum, open_dataset
+from imasks.data.folder import open_dataset
 from imasks.errors import UserError
 
 PIXELS = np.zeros((4, 4), np.uint8)
@@ -167,7 +168,7 @@ def test_second_checksum_only_looks_at_the_files(tmp_path, monkeypatch):
     first = checksum(data, cache)
     assert checksum(data, None) == first
     with monkeypatch.context() as patch:
-        patch.setattr("imasks.data.folder._digest", lambda path: pytest.fail(f"read {path}"))
+        patch.setattr("imasks.data.checksum._digest", lambda path: pytest.fail(f"read {path}"))
         assert checksum(data, cache) == first
 
     image = data.splits["labeled"][0].image

@@ -4,23 +4,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from imasks.data.arrays import _starts, load_arrays, prepare
 from imasks.data.card import Card, write_card
 from imasks.data.files import UnreadableFile, write_png
 from imasks.data.folder import open_dataset
-from imasks.data.prepare import (
-    Preparation,
-    _starts,
-    load_arrays,
-    plan_preparation,
-    prepare,
-    resize_image,
-    resize_mask,
-    to_uint8,
-)
+from imasks.data.prepare import Preparation, plan_preparation, resize_image, resize_mask, to_uint8
 from imasks.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -236,14 +229,26 @@ def test_arrays_in_memory_and_mapped_are_the_same(tmp_path):
         assert here.labels.shape == (len(here.names), 1, *prep.size)
         np.testing.assert_array_equal(here.images, mapped.images)
         np.testing.assert_array_equal(here.labels, mapped.labels)
-    mapped = load_arrays(out, "labeled", ram_share=0)
-    assert isinstance(mapped.images, np.memmap)
-    assert not mapped.images.flags.writeable
     assert load_arrays(out, "labeled", truth=False).labels is None
     assert load_arrays(out, "unlabeled").labels is None
     assert load_arrays(out, "labeled").names == ("a", "b", "c")
     with pytest.raises(UserError, match="missing"):
         load_arrays(tmp_path, "val")
+
+
+def test_writes_to_mapped_arrays_do_not_reach_the_disk(tmp_path):
+    data = _dataset(tmp_path / "d", {"labeled/a": _grey(32, 32), "val/b": _grey(32, 32)})
+    prepare(data, plan_preparation(data), tmp_path / "out")
+    before = load_arrays(tmp_path / "out", "labeled")
+    mapped = load_arrays(tmp_path / "out", "labeled", ram_share=0)
+    for array in (mapped.images, mapped.labels):
+        assert isinstance(array, np.memmap)
+        torch.from_numpy(array).fill_(7)  # warns where an array is not writable
+        assert (array == 7).all()
+        array.flush()
+    after = load_arrays(tmp_path / "out", "labeled")
+    np.testing.assert_array_equal(after.images, before.images)
+    np.testing.assert_array_equal(after.labels, before.labels)
 
 
 def test_unlabeled_truth_needs_every_mask(tmp_path):
@@ -266,7 +271,8 @@ def test_unreadable_images_are_skipped_only_where_unlabeled(tmp_path):
     prep, out = plan_preparation(data), tmp_path / "out"
     (tmp_path / "d/unlabeled/images/b.png").write_bytes(b"broken")
     result = prepare(data, prep, out)
-    assert result["skipped"] == ["b"]
+    assert len(result["skipped"]) == 1
+    assert "b.png is not an image" in result["skipped"][0]
     assert result["counts"]["unlabeled"] == 2
     arrays = load_arrays(out, "unlabeled")
     assert arrays.names == ("a", "c")

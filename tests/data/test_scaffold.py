@@ -1,3 +1,5 @@
+import unicodedata
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -72,6 +74,8 @@ def test_init_round_trip(tmp_path):
         lost=_mask(0, 255),
     )
     more = _images(tmp_path / "more", "x", "y")
+    (images / "notes.txt").touch()
+    (images / "._a.png").touch()
     out = tmp_path / "new" / "data"
     card, lines = init_folder(
         out, images=images, masks=masks, unlabeled=more, classes=["lesion"], test_share=0.25
@@ -87,8 +91,17 @@ def test_init_round_trip(tmp_path):
         assert sample.image.read_bytes() == (images / sample.image.name).read_bytes()
         assert sample.masks[0].stem == sample.name
     assert check_folder(out).ok
-    assert any("lost.png" in line for line in lines)
-    assert "test/: 1 images." in lines
+    assert lines[0] == "The 5 masks hold the values 0, 255."
+    assert lines[1:] == (
+        "One value beside 0: binary.",
+        "Task: binary; classes: lesion.",
+        "Pairs of image and mask: 4; images without a mask: 4.",
+        "labeled/: 3 images.",
+        "unlabeled/: 4 images.",
+        "test/: 1 images.",
+        "Left out, as no image fits: lost.png.",
+        "Left out, as they are no images: notes.txt.",
+    )
     assert [path.name for path in out.parent.iterdir()] == ["data"]
 
 
@@ -133,7 +146,7 @@ def _one_folder(tmp, kwargs):
 
 def _no_match(tmp, kwargs):
     kwargs["images"] = _images(tmp / "other", "p", "q")
-    return "no mask belongs.*p, q, a.png, b.png.*names"
+    return r"no mask in .*/m belongs .*image p\.png, mask a\.png.*name of its image"
 
 
 def _two_masks(tmp, kwargs):
@@ -170,6 +183,29 @@ def _partly(tmp, kwargs):
     return "some classes have no mask.*b"
 
 
+def _only_folders(tmp, kwargs):
+    kwargs["masks"], kwargs["task"] = tmp / "planes", "binary"
+    _save(tmp / "planes/p", a=_mask(0, 1))
+    return "holds no masks, only folders.*multilabel, not binary"
+
+
+def _files_and_folders(tmp, kwargs):
+    _save(kwargs["masks"] / "p", a=_mask(0, 1))
+    return r"masks and folders \(found: a.png, p/\). Say the task"
+
+
+def _empty_folders(tmp, kwargs):
+    kwargs["masks"] = tmp / "planes"
+    (tmp / "planes/p").mkdir(parents=True)
+    return "planes holds no masks"
+
+
+def _no_images(tmp, kwargs):
+    kwargs["images"] = tmp / "empty"
+    (tmp / "empty").mkdir()
+    return "empty holds no images"
+
+
 def _unknown_class(tmp, kwargs):
     kwargs["masks"] = tmp / "planes"
     _save(tmp / "planes/p", a=_mask(0, 1))
@@ -190,6 +226,10 @@ def _unknown_class(tmp, kwargs):
         _bad_share,
         _same_names,
         _partly,
+        _only_folders,
+        _files_and_folders,
+        _empty_folders,
+        _no_images,
         _unknown_class,
     ],
 )
@@ -214,3 +254,44 @@ def test_a_failing_copy_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         init_folder(tmp_path / "out", images=images, masks=masks)
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_what_was_guessed_is_said(tmp_path):
+    images = _images(tmp_path / "i", "a", "b")
+    masks = _save(tmp_path / "m", a=_mask(0, 1, 2, 255), b=_mask(0, 1))
+    _, lines = init_folder(tmp_path / "guessed", images=images, masks=masks)
+    assert "255 beside smaller ids" in " ".join(lines)
+    assert any("class_0, class_1, class_2" in line for line in lines)
+    assert "The names of the classes are made up: change them in dataset.toml." in lines
+    assert "Pairs of image and mask: 2; images without a mask: 0." in lines
+    _, lines = init_folder(tmp_path / "told", images=images, masks=masks, task="binary")
+    assert "Task: binary; classes: foreground." in lines
+    assert "One value beside 0: binary." not in lines
+
+
+def test_a_given_task_reads_past_folders(tmp_path):
+    images = _images(tmp_path / "i", "a", "b")
+    masks = _save(tmp_path / "m", a=_mask(0, 1), b=_mask(0, 1))
+    _images(masks / "previews", "a", "b")
+    card, _ = init_folder(tmp_path / "o", images=images, masks=masks, task="binary")
+    assert card.task == "binary"
+    assert check_folder(tmp_path / "o").ok
+
+
+def test_suffixes_in_capitals_and_names_with_accents_stored_apart(tmp_path):
+    composed = unicodedata.normalize("NFC", "Öl ü")
+    apart = unicodedata.normalize("NFD", composed)
+    pixels = RNG.integers(0, 256, (6, 6), np.uint8)
+    for folder in ("i", f"m/{apart}"):
+        (tmp_path / folder).mkdir(parents=True)
+    Image.fromarray(pixels).save(tmp_path / f"i/{composed}.TIF")
+    Image.fromarray(pixels).save(tmp_path / "i/b.JPG")
+    for name in (f"{apart}_mask", "b"):
+        Image.fromarray(_mask(0, 1)).save(tmp_path / f"m/{apart}/{name}.PNG")
+    out = tmp_path / "out"
+    card, _ = init_folder(out, images=tmp_path / "i", masks=tmp_path / "m", classes=[apart])
+    assert card.classes == (composed,)
+    assert check_folder(out).ok
+    files = [path.relative_to(out).as_posix() for path in out.rglob("*.*") if path.is_file()]
+    assert f"labeled/images/{composed}.TIF" in files
+    assert f"labeled/masks/{composed}/{composed}.PNG" in files

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from imasks.data import synthetic
+from imasks.data import _micrographs, synthetic
 from imasks.data.synthetic import draw_cells, write_demo_dataset
 from imasks.errors import UserError
 
@@ -162,14 +162,14 @@ class TestWriteDemoDataset:
     def test_finished_one_is_left_alone(self, tmp_path, monkeypatch):
         write_demo_dataset(tmp_path, **SMALL)
         before = content(tmp_path)
-        monkeypatch.setattr(synthetic, "_draw", None)  # drawing again would fail
+        monkeypatch.setattr(synthetic, "draw", None)  # drawing again would fail
         write_demo_dataset(tmp_path, **SMALL)
         assert content(tmp_path) == before
 
     def test_killed_one_has_no_card_and_is_drawn_anew(self, tmp_path, monkeypatch):
         whole, killed = tmp_path / "whole", tmp_path / "killed"
         write_demo_dataset(whole, **SMALL)
-        photograph, calls = synthetic._photograph, []
+        photograph, calls = _micrographs._photograph, []
 
         def dies(*args):
             calls.append(None)
@@ -177,7 +177,7 @@ class TestWriteDemoDataset:
                 raise KeyboardInterrupt
             return photograph(*args)
 
-        monkeypatch.setattr(synthetic, "_photograph", dies)
+        monkeypatch.setattr(_micrographs, "_photograph", dies)
         with pytest.raises(KeyboardInterrupt):
             write_demo_dataset(killed, **SMALL)
         monkeypatch.undo()

@@ -126,9 +126,7 @@ def test_multiclass_pseudo_labels(golden, case):
 def test_multiclass_ensembles(golden):
     g = golden("pseudo_labels_im_multiclass")
     mean = torch.from_numpy(np.moveaxis(g["probs_first2"], -1, 2)).mean(0)
-    np.testing.assert_array_equal(
-        Multiclass(["c"] * 11).discrete(mean)[:, 0], g["ens_soft_n3"]
-    )
+    np.testing.assert_array_equal(Multiclass(["c"] * 11).discrete(mean)[:, 0], g["ens_soft_n3"])
 
 
 @pytest.mark.parametrize("n", [2, 3, 4])

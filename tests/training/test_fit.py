@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from imasks.data.arrays import Arrays
 from imasks.data.augment import Augmentation
-from imasks.data.prepare import Arrays
 from imasks.errors import UserError
 from imasks.models.unet import UNet, UNetConfig
 from imasks.tasks import Binary, Multiclass, Multilabel

@@ -14,8 +14,8 @@ import numpy as np
 
 from imasks.approaches.approach import Approach
 from imasks.approaches.recipes import Ladder, Policy, Preset
+from imasks.data.arrays import Arrays
 from imasks.data.augment import Augmentation
-from imasks.data.prepare import Arrays
 from imasks.labelling.agree import block_output
 from imasks.labelling.labellers import PseudoLabels
 from imasks.tasks import IGNORE

@@ -15,21 +15,17 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from imasks.data.files import UnreadableFile, is_lossy, read_mask, write_text
+from imasks.data.files import Bytes, UnreadableFile, is_lossy, read_mask, write_text
+from imasks.encoding import IGNORE, TaskName
 from imasks.errors import UserError
 
-TaskName = Literal["binary", "multiclass", "multilabel"]
 FitName = Literal["auto", "resize", "tile"]
 
 CARD_NAME = "dataset.toml"
-MAX_CLASSES = 250  # uint8 labels: one index for the inconsistency mask, 255 for ignored pixels
+MAX_CLASSES = 250  # uint8 labels also need an index for the inconsistency mask, and IGNORE
 MAX_ID = 65535  # masks are read in 8 or 16 bits
-IGNORED = 255  # in the internal labels, whatever value the files use
 CUT = 128  # lossy masks: at least this is foreground
 WIDTHS = (1 / 16, 16.0)  # below 1/16 the first layer of the network has no channel left
-
-
-Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,17 +104,14 @@ def read_card(path: Path) -> Card:
 
 def write_card(card: Card, path: Path) -> None:
     """Write a card as TOML, atomically, leaving out what was not said."""
-    import tomli_w  # noqa: PLC0415
+    import tomli_w
 
     said = {key: value for key, value in asdict(card).items() if value not in (None, ())}
     write_text(path, tomli_w.dumps(said))
 
 
 def encode_mask(masks: Sequence[NDArray[Any]], card: Card, *, source: Path = Path("mask")) -> Bytes:
-    """Turn the values of mask files into the internal labels.
-
-    Binary and multilabel: 0 and 1. Multiclass: id k becomes k+1, as 0 is kept for the inconsistency
-    mask. Ignored pixels become 255 in all tasks.
+    """Turn the values of mask files into the internal labels, see `imasks.encoding`.
 
     Args:
         masks: the planes as read from files, each [H,W]; one, or one a class for multilabel.
@@ -126,7 +119,7 @@ def encode_mask(masks: Sequence[NDArray[Any]], card: Card, *, source: Path = Pat
         source: what an error names as the file.
 
     Returns:
-        uint8 [P,H,W].
+        uint8 [P,H,W] in the internal encoding.
 
     Raises:
         UnreadableFile: a multiclass id stands for no class.
@@ -148,7 +141,7 @@ def encode_mask(masks: Sequence[NDArray[Any]], card: Card, *, source: Path = Pat
         labels = np.minimum(values, K).astype(np.uint8) + np.uint8(1)
     else:
         labels = (values != 0).astype(np.uint8)
-    labels[ignored] = IGNORED
+    labels[ignored] = IGNORE
     return labels
 
 

@@ -6,21 +6,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from imasks.data.card import IGNORED, Card, read_card, read_labels, shorten
-from imasks.data.files import UnreadableFile, is_lossy, ordered, read_image
-from imasks.data.folder import SPLITS, VAL_SHARE, Finding, Sample, scan
+from imasks.data.card import CARD_NAME, Card, read_card, read_labels
+from imasks.data.files import ONE_DEPTH, Bytes, UnreadableFile, is_lossy, ordered, read_image
+from imasks.data.folder import SPLITS, Finding, Level, Sample, scan
+from imasks.encoding import IGNORE
 
-Bytes = NDArray[np.uint8]
 Counts = NDArray[np.int64]
-Level = Literal["error", "warning"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +79,7 @@ def check_folder(
         UserError: the card itself cannot be used; without it nothing else has a meaning.
     """
     folder = Path(folder)
-    card = read_card(folder / "dataset.toml")
+    card = read_card(folder / CARD_NAME)
     splits, findings = scan(folder, card)
     tasks = [(split, sample) for split in SPLITS for sample in splits[split]]
     records: list[_Record] = []
@@ -101,28 +97,6 @@ def check_folder(
         splits=reports,
         findings=tuple(sorted(found, key=lambda finding: finding.level)),
     )
-
-
-def render(report: CheckReport, console: Console) -> None:
-    """Print the tables and findings for a person."""
-    card = report.card
-    console.print(Text(f"{card.name}: {card.task}, {', '.join(card.classes)}", style="bold"))
-    console.print(_split_table(report))
-    if report.splits["labeled"].images > 1 and not report.splits["val"].images:
-        share = f"{VAL_SHARE:.0%} of labeled/ will serve for validation, as val/ holds no images."
-        console.print(Text(share, style="dim"))
-    if any(split.masked for split in report.splits.values()):
-        console.print(_class_table(report))
-    for finding in report.findings:
-        line = Text(f"{finding.level}: ", style="red" if finding.level == "error" else "yellow")
-        line.append(finding.what, style="default")
-        files = shorten(finding.files)
-        line.append(f"\n  {files}" if files else "", style="dim")
-        line.append(f"\n  {finding.remedy}", style="default")
-        console.print(line)
-    errors = sum(finding.level == "error" for finding in report.findings)
-    verdict = "Ready for training." if report.ok else f"{errors} errors stand in the way."
-    console.print(Text(verdict, style="green" if report.ok else "red"))
 
 
 class _Problem(NamedTuple):
@@ -187,7 +161,7 @@ def _look(folder: Path, card: Card, task: tuple[str, Sample]) -> _Record:
 def _count(labels: Bytes, card: Card) -> tuple[Counts, Counts]:
     """Count from [P,H,W] the pixels of each class and those not ignored, [K] each."""
     K = len(card.classes)
-    valid = (labels != IGNORED).sum(axis=(1, 2))
+    valid = (labels != IGNORE).sum(axis=(1, 2))
     if card.task == "multiclass":
         return np.bincount(labels.ravel(), minlength=K + 1)[1 : K + 1], np.repeat(valid, K)
     return (labels == 1).sum(axis=(1, 2)), valid
@@ -228,19 +202,24 @@ def _problems(records: Sequence[_Record]) -> Iterator[Finding]:
 
 
 def _depths(records: Sequence[_Record]) -> Iterator[Finding]:
-    depths: defaultdict[str, list[str]] = defaultdict(list)
-    for record in records:
-        if record.kind:
-            depths[record.kind.split()[0]].append(f"{record.split}/{record.name}")
-    if len(depths) > 1:
-        common = max(depths, key=lambda depth: len(depths[depth]))
+    """Find images of another depth than most of labeled/, to which all others must be alike."""
+    depths = [(record, record.kind.split()[0]) for record in records if record.kind]
+    labeled = Counter(depth for record, depth in depths if record.split == "labeled")
+    if not labeled:
+        return
+    common = labeled.most_common(1)[0][0]
+    files: defaultdict[Level, list[str]] = defaultdict(list)
+    for record, depth in depths:
+        if depth != common:
+            level: Level = "warning" if record.split == "unlabeled" else "error"
+            files[level].append(f"{record.split}/{record.name} ({depth})")
+    for level, listed in files.items():
+        left_out = " As they are, they are left out of training." if level == "warning" else ""
         yield Finding(
-            level="error",
-            what=f"images differ in depth: {', '.join(sorted(depths))}; most are {common}",
-            files=tuple(
-                name for depth, names in depths.items() if depth != common for name in names
-            ),
-            remedy="Convert all images to one depth: the grey levels of two cannot be compared.",
+            level=level,
+            what=f"{len(listed)} images are of another depth than most of labeled/: {common}",
+            files=tuple(listed),
+            remedy=ONE_DEPTH + left_out,
         )
 
 
@@ -287,37 +266,3 @@ def _classes(reports: Mapping[str, SplitReport], card: Card) -> Iterator[Finding
             files=tuple(empty),
             remedy="Nothing to do if these images really show none.",
         )
-
-
-def _split_table(report: CheckReport) -> Table:
-    table = Table("split", title="Images", title_justify="left")
-    for column in ("images", "with masks", "empty masks"):
-        table.add_column(column, justify="right")
-    for column in ("height: min, median, max", "width: min, median, max", "kind"):
-        table.add_column(column)
-    for name, split in report.splits.items():
-        kinds = ", ".join(f"{count} {kind}" for kind, count in split.kinds.items())
-        spreads = (_join(split.heights), _join(split.widths))
-        table.add_row(
-            name, str(split.images), str(split.masked), str(split.empty), *spreads, kinds or "-"
-        )
-    return table
-
-
-def _class_table(report: CheckReport) -> Table:
-    title = "Classes: share of the pixels, and images in which they occur"
-    table = Table("class", title=title, title_justify="left")
-    masked = {name: split for name, split in report.splits.items() if split.masked}
-    for name in masked:
-        table.add_column(name, justify="right")
-    for name in report.card.classes:
-        cells = [
-            f"{split.pixel_shares[name]:.2%} in {split.image_counts[name]}"
-            for split in masked.values()
-        ]
-        table.add_row(Text(name), *cells)
-    return table
-
-
-def _join(spread: tuple[int, int, int] | None) -> str:
-    return "-" if spread is None else ", ".join(str(side) for side in spread)

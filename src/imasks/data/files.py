@@ -19,6 +19,10 @@ from imasks.errors import UserError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
+Bytes = NDArray[np.uint8]
+
+ONE_DEPTH = "Convert all images to one depth: the grey levels of two cannot be compared."
+
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -56,7 +60,7 @@ class _Raster:
     """What a file holds, upright: [H,W] or [H,W,C], bool for one bit; palette uint8 [256,3]."""
 
     pixels: NDArray[Any]
-    palette: NDArray[np.uint8] | None = None
+    palette: Bytes | None = None
 
 
 def read_image(path: Path) -> NDArray[Any]:
@@ -229,7 +233,7 @@ def _from_pillow(path: Path, data: bytes) -> _Raster:
             raise _several(path)
         orientation = image.getexif().get(_ORIENTATION, 1)
         if data.startswith(_PNG_MAGIC) and data[24] == 16:
-            import imagecodecs  # noqa: PLC0415 - Pillow would cut 16-bit colour down to 8
+            import imagecodecs
 
             pixels = np.asarray(imagecodecs.png_decode(data))
         elif image.mode == "P":
@@ -247,7 +251,7 @@ def _from_pillow(path: Path, data: bytes) -> _Raster:
 
 
 def _from_tiff(path: Path, data: bytes) -> _Raster:
-    import tifffile  # noqa: PLC0415
+    import tifffile
 
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page, series = file.pages.first, file.series[0]

@@ -1,22 +1,22 @@
-"""The data folder: which images and masks each split holds, and a checksum of all of it."""
+"""The data folder: which images and masks each split holds."""
 
-import hashlib
-import json
 import random
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from imasks.data.card import Card, read_card, shorten
-from imasks.data.files import IMAGE_SUFFIXES, write_text
+from imasks.data.card import CARD_NAME, Card, read_card, shorten
+from imasks.data.files import IMAGE_SUFFIXES
 from imasks.errors import UserError
 
 SPLITS = ("labeled", "unlabeled", "val", "test")
 VAL_SHARE = 0.2
 VAL_SEED = 42
+
+Level = Literal["error", "warning"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class Finding:
         remedy: what to do about it.
     """
 
-    level: Literal["error", "warning"]
+    level: Level
     what: str
     files: tuple[str, ...]
     remedy: str
@@ -82,7 +82,7 @@ def open_dataset(folder: Path | str) -> Dataset:
             ambiguous.
     """
     folder = Path(folder)
-    card = read_card(folder / "dataset.toml")
+    card = read_card(folder / CARD_NAME)
     splits, findings = scan(folder, card)
     for finding in findings:
         if finding.level == "error":
@@ -136,45 +136,28 @@ def cut_off(
 def list_images(folder: Path) -> tuple[dict[str, tuple[Path, ...]], tuple[Path, ...]]:
     """List a folder's image files by stem (NFC), sorted, and whatever else lies there.
 
-    Hidden files are passed over. A folder that does not exist is an empty one.
+    See `visible` for what is passed over.
     """
     stems: defaultdict[str, list[Path]] = defaultdict(list)
     others: list[Path] = []
-    for path in _visible(folder):
+    for path in visible(folder):
         if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-            stems[_nfc(path.stem)].append(path)
+            stems[nfc(path.stem)].append(path)
         else:
             others.append(path)
     return {stem: tuple(stems[stem]) for stem in sorted(stems)}, tuple(others)
 
 
-def checksum(dataset: Dataset, cache: Path | None) -> str:
-    """Digest the card and the bytes of every file, with its split, name and role.
+def visible(folder: Path) -> list[Path]:
+    """List what is not hidden in a folder, sorted; a folder that does not exist is an empty one."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
-    The card's name and the folder's place do not enter: a data set that is moved stays the same.
 
-    Args:
-        dataset: what to digest.
-        cache: a JSON file that remembers each file's digest by its path, size and time of last
-            change, so that unchanged files are not read again; None: read all.
-
-    Returns:
-        32 hexadecimal digits.
-    """
-    known: dict[str, list[object]] = _read_cache(cache) if cache else {}
-    seen: dict[str, list[object]] = {}
-    total = hashlib.blake2b(digest_size=16)
-    total.update(json.dumps({**asdict(dataset.card), "name": None}, sort_keys=True).encode())
-    for split, sample, role, path in _files(dataset):
-        stat, key = path.stat(), str(path.resolve())
-        entry = known.get(key, [])
-        if entry[:2] != [stat.st_size, stat.st_mtime_ns]:
-            entry = [stat.st_size, stat.st_mtime_ns, _digest(path)]
-        seen[key] = entry
-        total.update(json.dumps([split, sample.name, role, entry[2]]).encode())
-    if cache and (merged := known | seen) != known:
-        write_text(cache, json.dumps(merged))
-    return total.hexdigest()
+def nfc(text: str) -> str:
+    """Compose accents: some systems store them apart, so equal names would differ."""
+    return unicodedata.normalize("NFC", text)
 
 
 def _scan_split(folder: Path, split: str, card: Card) -> tuple[tuple[Sample, ...], list[Finding]]:
@@ -184,7 +167,7 @@ def _scan_split(folder: Path, split: str, card: Card) -> tuple[tuple[Sample, ...
     complete = {name for name in images if all(name in plane for plane in masks)}
     if split != "unlabeled":
         findings += _without_mask(split, images, masks, card)
-    findings += _left_aside(folder, images, masks, (*others, *strange))
+    findings += _left_aside(folder, split, images, masks, (*others, *strange))
     samples = tuple(
         Sample(
             name=name,
@@ -204,8 +187,8 @@ def _list_masks(folder: Path, card: Card) -> tuple[list[_Listing], tuple[Path, .
     if card.task != "multilabel":
         listing, others = list_images(folder)
         return [listing], others
-    found = {_nfc(path.name): path for path in _visible(folder)}
-    planes = [list_images(found.pop(_nfc(name), folder / name)) for name in card.classes]
+    found = {nfc(path.name): path for path in visible(folder)}
+    planes = [list_images(found.pop(nfc(name), folder / name)) for name in card.classes]
     others = tuple(path for _, plane_others in planes for path in plane_others)
     return [listing for listing, _ in planes], (*found.values(), *others)
 
@@ -232,7 +215,7 @@ def _without_mask(split: str, images: _Listing, masks: list[_Listing], card: Car
 
 
 def _left_aside(
-    folder: Path, images: _Listing, masks: list[_Listing], others: tuple[Path, ...]
+    folder: Path, split: str, images: _Listing, masks: list[_Listing], others: tuple[Path, ...]
 ) -> list[Finding]:
     alone = [
         path
@@ -241,18 +224,33 @@ def _left_aside(
         if name not in images
         for path in paths
     ]
-    found = [
-        ("a mask without an image", alone, "Add the image, or delete the mask."),
-        ("not an image file", others, f"Read are only {', '.join(IMAGE_SUFFIXES)}."),
+    lost = [path for path in others if path.is_symlink() and not path.exists()]
+    folders = [path for path in others if path.is_dir()]
+    files = [path for path in others if path not in lost and path not in folders]
+    found: list[tuple[Level, str, list[Path], str]] = [
+        ("warning", "a mask without an image", alone, "Add the image, or delete the mask."),
+        (
+            "warning" if split == "unlabeled" else "error",
+            "a link that leads nowhere",
+            lost,
+            "Bring back the file it led to, or delete the link.",
+        ),
+        (
+            "warning",
+            "a folder where files are expected",
+            folders,
+            "Only masks of a multilabel task lie in folders, which are named like its classes.",
+        ),
+        ("warning", "not an image file", files, f"Read are only {', '.join(IMAGE_SUFFIXES)}."),
     ]
     return [
         Finding(
-            level="warning",
+            level=level,
             what=what,
             files=tuple(_inside(folder, path) for path in paths),
             remedy=remedy,
         )
-        for what, paths, remedy in found
+        for level, what, paths, remedy in found
         if paths
     ]
 
@@ -261,38 +259,5 @@ def _error(what: str, files: tuple[str, ...], remedy: str) -> Finding:
     return Finding(level="error", what=what, files=files, remedy=remedy)
 
 
-def _visible(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def _nfc(text: str) -> str:
-    """Compose accents: some systems store them apart, so equal names would differ."""
-    return unicodedata.normalize("NFC", text)
-
-
 def _inside(folder: Path, path: Path) -> str:
     return path.relative_to(folder).as_posix()
-
-
-def _files(dataset: Dataset) -> Iterator[tuple[str, Sample, str, Path]]:
-    for split in SPLITS:
-        for sample in dataset.splits[split]:
-            yield split, sample, "image", sample.image
-            for plane, path in enumerate(sample.masks):
-                yield split, sample, f"mask {plane}", path
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-
-
-def _read_cache(path: Path) -> dict[str, list[object]]:
-    """Read the remembered digests; an unreadable memory is an empty one, as all can be redone."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -1,16 +1,12 @@
-"""From files to uint8 arrays of one size, in memory or mapped from the disk.
+"""How images become uint8 arrays of one size: the decisions, and the conversion of one image.
 
-Shape letters: N images, P label planes (1 for binary and multiclass, one a class for multilabel),
-H height, W width, C channels.
+Shape letters: H height, W width, C channels.
 """
 
 import json
 import math
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imasks.data.card import IGNORED, Card, encode_mask, read_labels
-from imasks.data.files import UnreadableFile, atomic, ordered, read_image, write_text
-from imasks.data.folder import SPLITS, Dataset, Sample
+from imasks.data.files import ONE_DEPTH, Bytes, UnreadableFile, ordered, read_image
+from imasks.data.folder import Dataset, Sample
 from imasks.errors import UserError
 
 STEP = 16  # the network halves an image four times
@@ -29,20 +24,6 @@ USUAL_SIDE = 256
 LUMINANCE = (0.299, 0.587, 0.114)  # Rec. 601
 PERCENTILES = (0.1, 99.9)
 MAX_PIXELS = 4_000_000  # looked at for the percentiles, over all images
-
-Bytes = NDArray[np.uint8]
-
-__all__ = [
-    "Arrays",
-    "Preparation",
-    "encode_mask",
-    "load_arrays",
-    "plan_preparation",
-    "prepare",
-    "resize_image",
-    "resize_mask",
-    "to_uint8",
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,14 +64,6 @@ class Preparation:
             native=(values["native"][0], values["native"][1]),
             depth=values["depth"],
         )
-
-
-class Arrays(NamedTuple):
-    """One split: N names, images uint8 [N,H,W,C], labels uint8 [N,P,H,W] or None."""
-
-    names: tuple[str, ...]
-    images: Bytes
-    labels: Bytes | None
 
 
 def plan_preparation(
@@ -137,7 +110,7 @@ def plan_preparation(
     )
 
 
-def to_uint8(image: NDArray[Any], prep: Preparation) -> Bytes:
+def to_uint8(image: NDArray[Any], prep: Preparation, *, source: Path = Path("image")) -> Bytes:
     """Bring one image to the preparation's channels and to 8 bits.
 
     Grey becomes colour by repetition, colour becomes grey by its luminance (Rec. 601).
@@ -145,18 +118,17 @@ def to_uint8(image: NDArray[Any], prep: Preparation) -> Bytes:
     Args:
         image: [H,W,C] with C 1 or 3, of the dtype `prep.depth`.
         prep: the channels and levels wanted.
+        source: what an error names as the file.
 
     Returns:
         uint8 [H,W,prep.channels].
 
     Raises:
-        UserError: the image is of another depth than the labeled images.
+        UnreadableFile: the image is of another depth than the labeled images.
     """
     if image.dtype != prep.depth:
-        raise UserError(
-            f"an image is {image.dtype} where the labeled images are {prep.depth}",
-            remedy="Convert all images to one depth: the grey levels of two cannot be compared.",
-        )
+        reason = f"is {image.dtype} where the labeled images are {prep.depth}"
+        raise UnreadableFile(source, reason, remedy=ONE_DEPTH)
     image = _to_channels(image, prep.channels)
     if prep.levels is None:
         return _round(image)
@@ -184,197 +156,6 @@ def resize_mask(mask: Bytes, size: tuple[int, int]) -> Bytes:
         for new, old in zip(size, mask.shape[-2:], strict=True)
     )
     return mask[..., rows[:, None], columns]
-
-
-def prepare(
-    dataset: Dataset,
-    prep: Preparation,
-    out: Path,
-    *,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
-    """Write every split as arrays: SPLIT_images.npy, SPLIT_labels.npy and SPLIT_names.json.
-
-    Images are decoded in threads and written one after another, so memory stays flat. Unlabeled
-    labels are written only if every unlabeled image has masks. The names of tiles are NAME@y,x
-    with the corner in pixels of the image.
-
-    Args:
-        dataset: what to read.
-        prep: how.
-        out: the folder for the arrays; made if need be.
-        on_progress: is called with (images done, images in all).
-
-    Returns:
-        {"skipped": names of unlabeled images that cannot be read, "counts": {split: N}}.
-
-    Raises:
-        UserError: a file outside of unlabeled/images cannot be used.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    total = sum(len(samples) for samples in dataset.splits.values())
-    skipped: list[str] = []
-    counts: dict[str, int] = {}
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        if on_progress:
-            on_progress(done, total)
-
-    for split in SPLITS:
-        counts[split], unread = _prepare_split(dataset, split, prep, out, advance)
-        skipped += unread
-    return {"skipped": skipped, "counts": counts}
-
-
-def load_arrays(out: Path, split: str, *, truth: bool = True, ram_share: float = 0.25) -> Arrays:
-    """Load one split as `prepare` wrote it.
-
-    Args:
-        out: the folder of the arrays.
-        split: "labeled", "unlabeled", "val" or "test".
-        truth: whether to load the labels, where there are any.
-        ram_share: above this share of the machine's memory, the arrays stay on the disk and are
-            mapped, copy-on-write: nothing that is done to them reaches the disk.
-
-    Raises:
-        UserError: the arrays are not there.
-    """
-    paths = {kind: out / f"{split}_{kind}.npy" for kind in ("images", "labels")}
-    names = out / f"{split}_names.json"
-    for path in (names, paths["images"]):
-        if not path.is_file():
-            raise UserError(f"{path} is missing", remedy="Prepare the data set again.")
-    truth = truth and paths["labels"].is_file()
-    size = sum(paths[kind].stat().st_size for kind in ("images", "labels")[: 1 + truth])
-    in_memory = size < ram_share * _physical_memory()
-    return Arrays(
-        names=tuple(json.loads(names.read_text(encoding="utf-8"))),
-        images=_load(paths["images"], in_memory),
-        labels=_load(paths["labels"], in_memory) if truth else None,
-    )
-
-
-class _Part(NamedTuple):
-    """A whole image or one tile of it: image [h,w,C], labels [P,h,w] or None."""
-
-    name: str
-    image: Bytes
-    labels: Bytes | None
-
-
-def _prepare_split(
-    dataset: Dataset, split: str, prep: Preparation, out: Path, advance: Callable[[], None]
-) -> tuple[int, list[str]]:
-    """Write one split; give the number of images written and the names of those skipped."""
-    card, samples = dataset.card, dataset.splits[split]
-    unlabeled = split == "unlabeled"
-    truth = not unlabeled or (bool(samples) and all(sample.masks for sample in samples))
-    labels_path = out / f"{split}_labels.npy"
-    if not truth:
-        labels_path.unlink(missing_ok=True)
-    P = len(card.classes) if card.task == "multilabel" else 1
-    names: list[str] = []
-    skipped: list[str] = []
-    with ExitStack() as stack:
-        images = stack.enter_context(
-            _array_file(out / f"{split}_images.npy", (*prep.size, prep.channels))
-        )
-        labels = stack.enter_context(_array_file(labels_path, (P, *prep.size))) if truth else None
-        read = partial(_read_sample, card=card, prep=prep, truth=truth, may_skip=unlabeled)
-        for sample, parts in zip(samples, ordered(read, samples), strict=True):
-            if parts is None:
-                skipped.append(sample.name)
-            for part in parts or ():
-                names.append(part.name)
-                images(part.image)
-                if labels and part.labels is not None:
-                    labels(part.labels)
-            advance()
-    write_text(out / f"{split}_names.json", json.dumps(names))
-    return len(names), skipped
-
-
-def _read_sample(
-    sample: Sample, *, card: Card, prep: Preparation, truth: bool, may_skip: bool
-) -> list[_Part] | None:
-    """Decode one image and its masks; None for an unreadable image that may be skipped."""
-    try:
-        raw = read_image(sample.image)
-    except UnreadableFile:
-        if may_skip:
-            return None
-        raise
-    image = to_uint8(raw, prep)
-    labels = read_labels(sample.masks, card, image.shape[:2]) if truth else None
-    if prep.fit == "tile":
-        return list(_tiles(sample.name, image, labels, prep.size))
-    small = None if labels is None else resize_mask(labels, prep.size)
-    return [_Part(sample.name, resize_image(image, prep.size), small)]
-
-
-def _tiles(name: str, image: Bytes, labels: Bytes | None, size: tuple[int, int]) -> Iterator[_Part]:
-    """Cut the fewest tiles that cover an image, spread evenly; smaller images are padded first.
-
-    The padding mirrors the image and is ignored in the labels.
-    """
-    h, w = size
-    H, W = max(h, image.shape[0]), max(w, image.shape[1])
-    pad = ((0, H - image.shape[0]), (0, W - image.shape[1]))
-    image = np.pad(image, (*pad, (0, 0)), mode="reflect")
-    if labels is not None:
-        labels = np.pad(labels, ((0, 0), *pad), constant_values=IGNORED)
-    for y in _starts(H, h):
-        for x in _starts(W, w):
-            part = None if labels is None else labels[:, y : y + h, x : x + w]
-            yield _Part(f"{name}@{y},{x}", image[y : y + h, x : x + w], part)
-
-
-def _starts(length: int, tile: int) -> list[int]:
-    count = math.ceil(length / tile)
-    return [round(index * (length - tile) / max(1, count - 1)) for index in range(count)]
-
-
-@contextmanager
-def _array_file(path: Path, shape: tuple[int, ...]) -> Iterator[Callable[[Bytes], None]]:
-    """Give a function that appends one uint8 array of `shape` to a .npy file [N,*shape].
-
-    N is known only at the end. NumPy pads the header so that the first axis may grow in place.
-    """
-    count = 0
-    with atomic(path) as temp, temp.open("wb") as file:
-
-        def header() -> int:
-            file.seek(0)
-            values = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
-            np.lib.format.write_array_header_1_0(file, values)
-            return file.tell()
-
-        def append(array: Bytes) -> None:
-            nonlocal count
-            if array.shape != shape or array.dtype != np.uint8:
-                raise ValueError(f"{array.dtype} {array.shape} in an array of uint8 {shape}")
-            file.write(np.ascontiguousarray(array).data)
-            count += 1
-
-        start = header()
-        yield append
-        if header() != start:
-            raise RuntimeError("this NumPy cannot let the first axis of a .npy file grow")
-
-
-def _load(path: Path, in_memory: bool) -> Bytes:
-    array: Bytes = np.load(path, mmap_mode=None if in_memory else "c", allow_pickle=False)
-    return array
-
-
-def _physical_memory() -> int:
-    """Bytes of memory of this machine; 8 GiB where the system does not tell (Windows)."""
-    if not hasattr(os, "sysconf"):
-        return 8 * 2**30
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 class _Survey(NamedTuple):
@@ -405,7 +186,7 @@ def _one_depth(samples: Sequence[Sample], surveys: Sequence[_Survey]) -> str:
         raise UserError(
             "the labeled images differ in depth",
             value=", ".join(f"{depth}: {sample.image}" for depth, sample in depths.items()),
-            remedy="Convert all images to one depth: the grey levels of two cannot be compared.",
+            remedy=ONE_DEPTH,
         )
     return next(iter(depths))
 

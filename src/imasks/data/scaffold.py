@@ -3,7 +3,6 @@
 import os
 import secrets
 import shutil
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +10,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from imasks.data.card import MAX_CLASSES, Card, TaskName, shorten, write_card
+from imasks.data.card import CARD_NAME, MAX_CLASSES, Card, shorten, write_card
 from imasks.data.files import is_lossy, ordered, read_mask
-from imasks.data.folder import Sample, cut_off, list_images
+from imasks.data.folder import Sample, cut_off, list_images, nfc, visible
+from imasks.encoding import TaskName
 from imasks.errors import UserError
 
 MASK_SUFFIXES = (
     *("_mask", "-mask", "_masks", "_segmentation", "-segmentation", "_seg"),
     *("_label", "-label", "_labels", "_gt", "-gt"),
 )
-_IGNORE = 255  # the field's usual value for pixels without a class
+_VOID = 255  # the field's usual value for pixels without a class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,36 +55,42 @@ def guess_task(mask_dir: Path, *, task: TaskName | None = None) -> Guess:
     """
     _need_folder(mask_dir)
     folders = _class_folders(mask_dir)
+    paths = [path for found in list_images(mask_dir)[0].values() for path in found]
+    if task is None and folders and paths:
+        remedy = "Say the task: multilabel reads the folders alone, the others the files alone."
+        value = f"{paths[0].name}, {next(iter(folders))}/"
+        raise UserError(f"{mask_dir} holds masks and folders", value=value, remedy=remedy)
     if task == "multilabel" or (task is None and folders):
         if not folders:
             remedy = "Put the masks of each class into a folder of the class's name."
             raise UserError(f"{mask_dir} holds no folders", remedy=remedy)
         why = f"{mask_dir} holds a folder for each class: multilabel."
         return Guess(task="multilabel", classes=tuple(folders), ignore=None, reasons=(why,))
-    paths = [path for found in list_images(mask_dir)[0].values() for path in found]
+    if not paths and folders:
+        remedy = f"Give one of its folders, or say that the task is multilabel, not {task}."
+        raise UserError(f"{mask_dir} holds no masks, only folders", remedy=remedy)
     if not paths:
         raise UserError(f"{mask_dir} holds no masks", remedy="Give the folder with the masks.")
     if task != "multiclass" and all(is_lossy(path) for path in paths):
         why = "All masks are compressed with loss, so only two values can be told apart: binary."
         return Guess(task="binary", classes=("foreground",), ignore=None, reasons=(why,))
     values = np.unique(np.concatenate(list(ordered(_values, paths)))).tolist()
-    seen = f"The {len(paths)} masks hold the values {shorten(values)}."
-    ids = [value for value in values if value != _IGNORE]
-    task = task or _task_of(mask_dir, values, ids)
+    reasons = [f"The {len(paths)} masks hold the values {shorten(values)}."]
+    ids = [value for value in values if value != _VOID]
+    if task is None:
+        task = _task_of(mask_dir, values, ids)
+        binary = task == "binary"
+        reasons.append("One value beside 0: binary." if binary else "Class ids: multiclass.")
     last = max(ids, default=0)
-    ignored = _IGNORE in values and (task == "multiclass" or last == 1)
-    reasons = [
-        seen,
-        "One value beside 0: binary." if task == "binary" else "Class ids: multiclass.",
-    ]
+    ignored = _VOID in values and (task == "multiclass" or last == 1)
     if ignored:
-        reasons.append(f"{_IGNORE} beside smaller ids marks pixels that take no part.")
+        reasons.append(f"{_VOID} beside smaller ids marks pixels that take no part.")
     return Guess(
         task=task,
         classes=("foreground",)
         if task == "binary"
         else tuple(f"class_{index}" for index in range(last + 1)),
-        ignore=_IGNORE if ignored else None,
+        ignore=_VOID if ignored else None,
         reasons=tuple(reasons),
     )
 
@@ -135,7 +141,8 @@ def init_folder(
     if images.samefile(masks):
         remedy = "Put the masks into a folder of their own."
         raise UserError("images and masks are the same folder", value=images, remedy=remedy)
-    if task is None and classes and len(classes) > 1 and not _class_folders(masks):
+    classes = [nfc(name) for name in classes or ()]
+    if task is None and len(classes) > 1 and not _class_folders(masks):
         task = "multiclass"  # masks of 0 and 1 alone would be taken for binary
     guess = guess_task(masks, task=task)
     card = _make_card(out.resolve().name, guess, classes)
@@ -151,9 +158,16 @@ def init_folder(
     splits = {"labeled": labeled, "unlabeled": rest, "test": test}
     _write(out, card, splits, shutil.copyfile if copy else os.link)
     lines = [*guess.reasons, f"Task: {card.task}; classes: {', '.join(card.classes)}."]
+    if not classes and card.task != "multilabel":
+        lines.append(f"The names of the classes are made up: change them in {CARD_NAME}.")
+    lines.append(
+        f"Pairs of image and mask: {len(labeled) + len(test)}; images without a mask: {len(rest)}."
+    )
     lines += [f"{split}/: {len(samples)} images." for split, samples in splits.items() if samples]
     if lost:
         lines.append(f"Left out, as no image fits: {shorten(path.name for path in lost)}.")
+    if strange := [path.name for path in list_images(images)[1]]:
+        lines.append(f"Left out, as they are no images: {shorten(strange)}.")
     return card, tuple(lines)
 
 
@@ -171,7 +185,7 @@ def _values(path: Path) -> NDArray[np.uint16]:
     return np.unique(read_mask(path)).astype(np.uint16)
 
 
-def _make_card(name: str, guess: Guess, classes: Sequence[str] | None) -> Card:
+def _make_card(name: str, guess: Guess, classes: Sequence[str]) -> Card:
     if classes and guess.task == "multiclass" and len(classes) < len(guess.classes):
         remedy = f"Name {len(guess.classes)} classes, for the ids from 0 on."
         raise UserError("there are more ids than classes", value=list(classes), remedy=remedy)
@@ -204,10 +218,14 @@ def _pair(
         raise UserError(
             "some classes have no mask of an image", value=shorten(partly), remedy=remedy
         )
+    if not some and lost:
+        raise UserError(
+            f"no mask in {masks} belongs to an image in {images} by its name",
+            value=f"image {all_images[0].image.name}, mask {lost[0].name}",
+            remedy="Give each mask the name of its image, perhaps with an ending such as _mask.",
+        )
     if not some:
-        examples = shorten([*sorted(names)[:2], *(path.name for path in lost[:2])])
-        remedy = "Give the masks the names of their images."
-        raise UserError("no mask belongs to an image by its name", value=examples, remedy=remedy)
+        raise UserError(f"{masks} holds no masks", remedy="Give the folder with the masks.")
     labeled = tuple(
         Sample(name=one.name, image=one.image, masks=tuple(plane[one.name] for plane in planes))
         for one in all_images
@@ -275,7 +293,7 @@ def _write(
                 transfer(sample.image, temp / split / "images" / file)
                 for plane, mask in zip(planes, sample.masks, strict=False):
                     transfer(mask, temp / split / "masks" / plane / (sample.name + mask.suffix))
-        write_card(card, temp / "dataset.toml")
+        write_card(card, temp / CARD_NAME)
         if out.exists():
             out.rmdir()  # it is empty
         temp.rename(out)
@@ -284,11 +302,7 @@ def _write(
 
 
 def _class_folders(folder: Path) -> dict[str, Path]:
-    return {
-        unicodedata.normalize("NFC", path.name): path
-        for path in sorted(folder.iterdir())
-        if path.is_dir() and not path.name.startswith(".")
-    }
+    return {nfc(path.name): path for path in visible(folder) if path.is_dir()}
 
 
 def _need_folder(folder: Path) -> None:

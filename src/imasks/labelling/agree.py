@@ -72,7 +72,7 @@ def cut_region(im: Array, morphology: Morphology | None = None) -> Array:
     eroded, then dilated."""
     if isinstance(im, np.ndarray):
         return cast("Array", _on_numpy(lambda m: cut_region(m, morphology), im))
-    union = cast(Tensor, im).any(1, keepdim=True)
+    union = im.any(1, keepdim=True)
     return union if morphology is None else change_shape(union, morphology)
 
 
@@ -84,9 +84,9 @@ def block_output(label: Array, region: Array, *, value: int = 0, grow: bool = Fa
     """
     if isinstance(label, np.ndarray):
         grown = grow_labels(label) if grow else label
-        return cast("Array", np.where(region, np.uint8(value), grown))
+        return np.where(region, np.uint8(value), grown)
     grown_t = grow_labels(label) if grow else label
-    return grown_t.masked_fill(cast(Tensor, region), value)
+    return grown_t.masked_fill(region, value)
 
 
 def change_shape(im: Array, morphology: Morphology) -> Array:
@@ -118,8 +118,8 @@ def grow_labels(label: Array, *, side: int = 3) -> Array:
 def block_input(images: Array, region: Array) -> Array:
     """Blacken images [N, C, H, W] where bool [N, 1, H, W] is set."""
     if isinstance(images, np.ndarray):
-        return cast("Array", np.where(region, np.zeros((), images.dtype), images))
-    return images.masked_fill(cast(Tensor, region), 0)
+        return np.where(region, np.zeros((), images.dtype), images)
+    return images.masked_fill(region, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,10 +188,12 @@ def _check_votes(votes: Tensor) -> None:
         raise UserError(
             "votes must be discrete predictions of type uint8",
             value=votes.dtype,
-            remedy="Threshold (binary, multilabel) or argmax (multiclass) the network outputs first.",
+            remedy="Threshold (binary, multilabel) or argmax (multiclass) the outputs first.",
         )
 
 
-def _on_numpy(function: Callable[[Tensor], Tensor | tuple[Tensor, ...]], array: np.ndarray) -> object:
+def _on_numpy(
+    function: Callable[[Tensor], Tensor | tuple[Tensor, ...]], array: np.ndarray
+) -> object:
     out = function(torch.from_numpy(np.ascontiguousarray(array)))
     return tuple(t.numpy() for t in out) if isinstance(out, tuple) else out.numpy()

@@ -124,8 +124,6 @@ def _kept(task: Task, label: Tensor, im: Tensor, voted: Tensor) -> Tensor:
     return torch.ones(len(label), dtype=torch.bool)
 
 
-def _create(
-    folder: Path, name: str, shape: tuple[int, ...], dtype: type[np.generic]
-) -> np.memmap:  # type: ignore[type-arg]
+def _create(folder: Path, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> np.memmap:
     # a kill leaves half-written arrays behind, but no done mark: they are written anew
     return np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)

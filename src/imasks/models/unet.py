@@ -84,6 +84,12 @@ class UNet(nn.Module):
         return logits
 
 
+def make_unet(config: UNetConfig, device: torch.device) -> UNet:
+    """Build a U-Net on a device, its weights laid out channels-last."""
+    network = UNet(config).to(device)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
 class _Stage(nn.Module):
     """Convolutions with ReLU, then dropout and batch norm."""
 

@@ -38,6 +38,7 @@ class RunConfig:
         classes: class names.
         colors: "#rrggbb" of each class, or empty.
         preparation: how images become arrays.
+        images: how many there are in each split.
         val_cut: images taken from labeled/ for validation, as there is no val/.
         approaches: names.
         seeds: one independent run each.
@@ -54,6 +55,7 @@ class RunConfig:
     classes: tuple[str, ...]
     colors: tuple[str, ...]
     preparation: Preparation
+    images: Mapping[str, int]
     val_cut: tuple[str, ...]
     approaches: tuple[str, ...]
     seeds: tuple[int, ...]

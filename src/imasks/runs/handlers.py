@@ -14,8 +14,10 @@ from torch import Tensor
 
 from imasks.approaches.generation import Source, assemble
 from imasks.approaches.recipes import Policy
-from imasks.data.folder import checksum, open_dataset
-from imasks.data.prepare import Arrays, Preparation, load_arrays, prepare
+from imasks.data.arrays import Arrays, load_arrays, prepare
+from imasks.data.checksum import checksum
+from imasks.data.folder import open_dataset
+from imasks.data.prepare import Preparation
 from imasks.errors import UserError
 from imasks.jobs import Handler, Job, Store, write_atomic
 from imasks.labelling.agree import Morphology
@@ -195,7 +197,9 @@ def _against_truth(folder: Path, truth: np.ndarray, task: Task) -> dict[str, flo
     for start in range(0, len(truth), 256):
         rows = slice(start, start + 256)
         seen = np.where(pseudo.im[rows], np.uint8(255), truth[rows])
-        overlaps.append(task.overlaps(torch.from_numpy(pseudo.labels[rows]), torch.from_numpy(seen)))
+        overlaps.append(
+            task.overlaps(torch.from_numpy(pseudo.labels[rows]), torch.from_numpy(seen))
+        )
     return task.summary(torch.cat(overlaps))
 
 
@@ -211,7 +215,7 @@ def _policy(values: dict[str, Any] | None) -> Policy:
 
 
 def _epoch_of(checkpoint: Path) -> int:
-    from imasks.models.weights import load_tensors  # noqa: PLC0415
+    from imasks.models.weights import load_tensors
 
     return int(str(load_tensors(checkpoint)[1]["epoch"])) if checkpoint.exists() else 0
 

@@ -9,7 +9,7 @@ Two approaches with the same start ask for the same jobs, which are done once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -60,13 +60,8 @@ class Plan:
         return [line.generations[-1].rank for line in self.lines]
 
 
-def make_plan(config: RunConfig, *, images: dict[str, int]) -> Plan:
-    """List the jobs of a run.
-
-    Args:
-        config: of the run.
-        images: images per split, to estimate what jobs cost.
-    """
+def make_plan(config: RunConfig) -> Plan:
+    """List the jobs of a run."""
     prepare = Job(
         kind="prepare",
         params={"checksum": config.checksum, "preparation": config.preparation.to_json()},
@@ -76,7 +71,7 @@ def make_plan(config: RunConfig, *, images: dict[str, int]) -> Plan:
         Line(
             approach=approach,
             seed=seed,
-            generations=tuple(_generations(approach, seed, config, prepare, images)),
+            generations=tuple(_generations(approach, seed, config, prepare)),
         )
         for seed in config.seeds
         for approach in map(find_approach, config.approaches)
@@ -91,11 +86,11 @@ def steps_of(job: Job, config: RunConfig) -> float:
 
 
 def _generations(
-    approach: Approach, seed: int, config: RunConfig, prepare: Job, images: dict[str, int]
+    approach: Approach, seed: int, config: RunConfig, prepare: Job
 ) -> Iterator[Generation]:
     how = config.how
     start = approach if approach.start is None else find_approach(approach.start)
-    current = _generation(start, 0, None, seed, config, prepare, images)
+    current = _generation(start, 0, None, seed, config, prepare)
     yield current
     if approach.start is None:
         return
@@ -113,11 +108,11 @@ def _generations(
             inputs=(prepare, current.rank, *current.fits),
             label=f"seed {seed}  {approach.name}  generation {number}: pseudo-labels",
             weight=_cost(width(approach, config.ladder, number - 1), config)
-            * images["unlabeled"]
+            * config.images["unlabeled"]
             * models
             / 3,
         )
-        current = _generation(approach, number, label, seed, config, prepare, images)
+        current = _generation(approach, number, label, seed, config, prepare)
         yield current
 
 
@@ -128,7 +123,6 @@ def _generation(
     seed: int,
     config: RunConfig,
     prepare: Job,
-    images: dict[str, int],
 ) -> Generation:
     how = config.how
     count = how.start_candidates if number == 0 else how.candidates
@@ -157,7 +151,7 @@ def _generation(
             params={**params, "seed": [seed, number, candidate]},
             inputs=(prepare,) if label is None else (prepare, label),
             label=f"{where}: candidate {candidate + 1} of {count}",
-            weight=cost * how.recipe.batch * how.recipe.total_steps(_pairs(wanted, images)),
+            weight=cost * how.recipe.batch * how.recipe.total_steps(_pairs(wanted, config.images)),
         )
         for candidate in range(count)
     )
@@ -166,7 +160,7 @@ def _generation(
         params={"task": _task(config), "models": how.models},
         inputs=(prepare, *fits),
         label=f"{where}: rank",
-        weight=cost * (images["val"] + images["test"]) * how.models / 3,
+        weight=cost * (config.images["val"] + config.images["test"]) * how.models / 3,
     )
     return Generation(number=number, label=label, fits=fits, rank=rank)
 
@@ -175,7 +169,7 @@ def _task(config: RunConfig) -> dict[str, Any]:
     return {"name": config.task, "classes": list(config.classes)}
 
 
-def _pairs(wanted: tuple[Source, ...], images: dict[str, int]) -> int:
+def _pairs(wanted: tuple[Source, ...], images: Mapping[str, int]) -> int:
     """Pairs of a training set, if no image is filtered out."""
     split = {"labeled": "labeled", "full": "unlabeled", "pseudo": "unlabeled"}
     return sum(images[split[source.pairs]] * max(1, source.frozen) for source in wanted)

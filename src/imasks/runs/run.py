@@ -14,7 +14,8 @@ from imasks.data.folder import Dataset, open_dataset
 from imasks.jobs import Job, Store, in_order, run_all
 from imasks.models.unet import UNetConfig
 from imasks.runs.config import RunConfig, agree_with_folder, read_config
-from imasks.runs.options import Options, configure, workers_for
+from imasks.runs.configure import configure, workers_for
+from imasks.runs.options import Options
 from imasks.runs.plan import Plan, make_plan, steps_of
 from imasks.runs.progress import shown
 from imasks.runs.results import Outcome, Row, outcomes, rows
@@ -74,7 +75,7 @@ def plan_run(
     config = configure(dataset, options, approaches=approaches, seeds=seeds, folder=folder)
     if not dry or (folder / "run.toml").exists():
         config = agree_with_folder(folder, config, may_grow=may_grow)
-    return Run(folder=folder, config=config, plan=make_plan(config, images=_counts(dataset)))
+    return Run(folder=folder, config=config, plan=make_plan(config))
 
 
 def open_run(folder: Path | str) -> Run:
@@ -85,11 +86,7 @@ def open_run(folder: Path | str) -> Run:
     """
     folder = Path(folder)
     config = read_config(folder)
-    return Run(
-        folder=folder,
-        config=config,
-        plan=make_plan(config, images=dict.fromkeys(("labeled", "unlabeled", "val", "test"), 1)),
-    )
+    return Run(folder=folder, config=config, plan=make_plan(config))
 
 
 def work(run: Run, *, workers: int, console: Console) -> None:
@@ -148,7 +145,7 @@ def estimate(run: Run, *, workers: int) -> Mapping[str, float]:
 
 
 def default_workers(run: Run, options: Options) -> int:
-    """Processes to work with; see :func:`imasks.runs.options.workers_for`."""
+    """Processes to work with; see :func:`imasks.runs.configure.workers_for`."""
     return workers_for(options, run.config.how, run.config.device)
 
 
@@ -160,7 +157,3 @@ def data_of(run: Run) -> Dataset:
 def _unfinished_fits(run: Run) -> list[Job]:
     jobs = in_order(run.plan.targets)
     return [job for job in jobs if job.kind == "fit" and not run.store.done(job)]
-
-
-def _counts(dataset: Dataset) -> dict[str, int]:
-    return {split: len(samples) for split, samples in dataset.splits.items()}

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from imasks.data.prepare import Arrays
+from imasks.data.arrays import Arrays
 from imasks.errors import UserError
-from imasks.models.unet import UNet, UNetConfig
+from imasks.models.unet import UNet, UNetConfig, make_unet
 from imasks.models.weights import load_tensors, save_tensors
 from imasks.tasks import Task
 from imasks.training.batches import Batches, Part, mix
@@ -131,7 +132,7 @@ def _train(
             logits = state.network(images)
         loss = task.loss(logits, labels, kind=recipe.loss)
         state.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         if recipe.clip:
             nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip)
         state.optimiser.step()
@@ -139,7 +140,7 @@ def _train(
         losses.append(loss.detach())
     state.step = until
     mean = float(torch.stack(losses).mean())
-    if mean != mean or mean in (float("inf"), float("-inf")):
+    if not isfinite(mean):
         raise UserError(
             f"the loss is no longer a finite number at step {until}",
             value=mean,
@@ -151,9 +152,11 @@ def _train(
 class _State:
     """All that changes while training: weights, optimiser, average, the best epoch so far."""
 
-    def __init__(self, config: UNetConfig, recipe: Recipe, *, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, config: UNetConfig, recipe: Recipe, *, seed: int, device: torch.device
+    ) -> None:
         torch.manual_seed(mix(seed, 0))
-        self.network = UNet(config).to(device, memory_format=torch.channels_last)
+        self.network = make_unet(config, device)
         self.optimiser = make_optimiser(self.network, recipe)
         self.ema = recipe.ema
         self.averaged = deepcopy(self.network).eval() if recipe.ema else None
@@ -166,7 +169,7 @@ class _State:
     @property
     def shown(self) -> UNet:
         """The network that is validated and kept, in evaluation mode."""
-        return (self.averaged or self.network).eval()
+        return (self.network if self.averaged is None else self.averaged).eval()
 
     def average(self, step: int) -> None:
         if self.averaged is None:
@@ -227,11 +230,10 @@ class _State:
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _below("optimiser.", tensors).items():
             index, key = name.split(".", 1)
-            if tensor.ndim:
-                # the fused step walks weights and moments side by side in memory: files hold no
-                # strides, so the moments must be laid out anew like the (channels-last) weights
-                tensor = torch.empty_like(variables[int(index)]).copy_(tensor)
-            moments.setdefault(int(index), {})[key] = tensor
+            # The fused step walks weights and moments side by side in memory. Files hold no
+            # strides, so the moments are laid out anew like the (channels-last) weights.
+            like = variables[int(index)] if tensor.ndim else tensor
+            moments.setdefault(int(index), {})[key] = torch.empty_like(like).copy_(tensor)
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
         self.epoch = int(str(about["epoch"]))

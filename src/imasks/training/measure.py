@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imasks.data.prepare import Arrays
+from imasks.data.arrays import Arrays
 from imasks.tasks import IGNORE, Multiclass, Task
 from imasks.training.predict import probabilities
 from imasks.training.recipe import Precision, Recipe

@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from imasks.models.unet import UNet, UNetConfig
+from imasks.models.unet import UNetConfig, make_unet
 from imasks.tasks import Task
 from imasks.training.fit import make_optimiser
 from imasks.training.predict import autocast
@@ -24,7 +24,7 @@ def seconds_per_step(
     steps: int = 4,
 ) -> float:
     """Time training steps on random images, without augmentation; the fastest of a few."""
-    network = UNet(config).to(device, memory_format=torch.channels_last).train()
+    network = make_unet(config, device).train()
     optimiser = make_optimiser(network, recipe)
     shape = (recipe.batch, config.in_channels, *size)
     images = torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last) * 255

@@ -68,7 +68,5 @@ def votes(
 
     ``reserved`` lets multiclass networks answer with the index of the inconsistency mask.
     """
-    for rows, each in probabilities(
-        networks, images, task, device=device, precision=precision
-    ):
+    for rows, each in probabilities(networks, images, task, device=device, precision=precision):
         yield rows, torch.stack([task.discrete(one, reserved=reserved) for one in each])

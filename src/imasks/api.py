@@ -1,0 +1,159 @@
+"""What Python users touch: open a data set, train, predict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from imasks.approaches.recipes import find_approach
+from imasks.data.files import read_image
+from imasks.data.folder import Dataset, open_dataset
+from imasks.errors import UserError
+from imasks.runs.options import Options
+from imasks.runs.pictures import write_pictures
+from imasks.runs.predictor import Prediction, Predictor, predictor_of
+from imasks.runs.results import Row
+from imasks.runs.run import Run, default_workers, open_run, plan_run, work
+from imasks.runs.tables import write_results_csv
+
+Image = np.ndarray | Path | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A run that can be asked for results and predictions."""
+
+    run: Run
+
+    def results(self) -> list[Row]:
+        """Scores of every approach, over all seeds."""
+        return self.run.rows()
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The ensemble of the generation with the best validation score."""
+        return predictor_of(self.run)
+
+    def predict(self, images: Image | Iterable[Image]) -> np.ndarray | list[np.ndarray]:
+        """Predict masks at the images' own sizes.
+
+        Args:
+            images: an image, [H, W] or [H, W, C] of the data set's own depth, or the path of one;
+                or several of them.
+
+        Returns:
+            A mask, or a list of masks: uint8 [H, W] of 0/1 (binary) or class ids (multiclass),
+            uint8 [K, H, W] of 0/1 (multilabel).
+        """
+        if isinstance(images, np.ndarray | Path | str):
+            return self.predict_one(images).mask
+        return [self.predict_one(image).mask for image in images]
+
+    def predict_one(self, image: Image) -> Prediction:
+        """Predict one image with all that is known about it: mask, inconsistency mask, shares."""
+        return self.predictor(image if isinstance(image, np.ndarray) else read_image(Path(image)))
+
+
+def train(
+    data: Dataset | Path | str,
+    *,
+    out: Path | str,
+    approach: str = "IM+",
+    seed: int = 0,
+    progress: bool = True,
+    **options: Any,
+) -> Trained:
+    """Train an approach on a data folder, or go on with a training that was stopped.
+
+    Args:
+        data: a data set, or its folder.
+        out: the run folder.
+        approach: its name, as ``imasks approaches`` lists them.
+        seed: of everything that is random.
+        progress: show it.
+        options: the fields of :class:`imasks.runs.options.Options`.
+
+    Raises:
+        UserError: the data or an option is wrong; the message names the remedy.
+    """
+    return _train(
+        data, Path(out), [approach], [seed], make_options(**options), progress, grow=False
+    )
+
+
+def study(
+    data: Dataset | Path | str,
+    *,
+    out: Path | str,
+    approaches: Sequence[str],
+    seeds: int = 3,
+    progress: bool = True,
+    **options: Any,
+) -> Trained:
+    """Train several approaches under the same conditions; more can be added later.
+
+    Args:
+        data: a data set, or its folder.
+        out: the run folder.
+        approaches: their names.
+        seeds: independent runs of everything.
+        progress: show it.
+        options: the fields of :class:`imasks.runs.options.Options`.
+
+    Raises:
+        UserError: the data or an option is wrong; the message names the remedy.
+    """
+    wished = make_options(**options)
+    return _train(data, Path(out), approaches, range(seeds), wished, progress, grow=True)
+
+
+def load(folder: Path | str) -> Trained:
+    """Open the folder of an earlier run.
+
+    Raises:
+        UserError: it is no run folder.
+    """
+    return Trained(run=open_run(folder))
+
+
+def make_options(**options: Any) -> Options:
+    """Make options of keyword arguments.
+
+    Raises:
+        UserError: there is no such option.
+    """
+    try:
+        return Options(**options)
+    except TypeError as error:
+        known = ", ".join(Options.__dataclass_fields__)
+        raise UserError("there is no such option", value=error, remedy=f"Known: {known}.") from None
+
+
+def finish(run: Run, *, workers: int, console: Console) -> list[Path]:
+    """Do what is left of a run and write its report; return the files written."""
+    work(run, workers=workers, console=console)
+    return [write_results_csv(run), *write_pictures(run)]
+
+
+def _train(
+    data: Dataset | Path | str,
+    out: Path,
+    approaches: Sequence[str],
+    seeds: Sequence[int],
+    options: Options,
+    progress: bool,
+    *,
+    grow: bool,
+) -> Trained:
+    dataset = data if isinstance(data, Dataset) else open_dataset(data)
+    names = [find_approach(name).name for name in approaches]
+    run = plan_run(dataset, out, approaches=names, seeds=seeds, options=options, may_grow=grow)
+    console = Console(quiet=not progress)
+    finish(run, workers=default_workers(run, options), console=console)
+    return Trained(run=run)

@@ -1,0 +1,229 @@
+"""The arrays of a prepared data set: written once, then loaded or mapped from the disk.
+
+Shape letters: N images, P label planes (1 for binary and multiclass, one a class for multilabel),
+H height, W width, C channels.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from imasks.data.card import Card, read_labels
+from imasks.data.files import Bytes, UnreadableFile, atomic, ordered, read_image, write_text
+from imasks.data.folder import SPLITS, Dataset, Sample
+from imasks.data.prepare import Preparation, resize_image, resize_mask, to_uint8
+from imasks.encoding import IGNORE
+from imasks.errors import UserError
+
+
+class Arrays(NamedTuple):
+    """One split: N names, images uint8 [N,H,W,C], labels uint8 [N,P,H,W] or None."""
+
+    names: tuple[str, ...]
+    images: Bytes
+    labels: Bytes | None
+
+
+def prepare(
+    dataset: Dataset,
+    prep: Preparation,
+    out: Path,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Write every split as arrays: SPLIT_images.npy, SPLIT_labels.npy and SPLIT_names.json.
+
+    Images are decoded in threads and written one after another, so memory stays flat. Unlabeled
+    labels are written only if every unlabeled image has masks. The names of tiles are NAME@y,x
+    with the corner in pixels of the image.
+
+    Args:
+        dataset: what to read.
+        prep: how.
+        out: the folder for the arrays; made if need be.
+        on_progress: is called with (images done, images in all).
+
+    Returns:
+        {"skipped": [file and reason, ...], "counts": {split: N}}; unlabeled images are skipped that
+        cannot be read or are of another depth than the labeled ones.
+
+    Raises:
+        UserError: a file outside of unlabeled/images cannot be used, or none inside.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    total = sum(len(samples) for samples in dataset.splits.values())
+    skipped: list[str] = []
+    counts: dict[str, int] = {}
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        if on_progress:
+            on_progress(done, total)
+
+    for split in SPLITS:
+        counts[split], unread = _prepare_split(dataset, split, prep, out, advance)
+        skipped += unread
+    return {"skipped": skipped, "counts": counts}
+
+
+def load_arrays(out: Path, split: str, *, truth: bool = True, ram_share: float = 0.25) -> Arrays:
+    """Load one split as `prepare` wrote it.
+
+    Args:
+        out: the folder of the arrays.
+        split: "labeled", "unlabeled", "val" or "test".
+        truth: whether to load the labels, where there are any.
+        ram_share: above this share of the machine's memory, the arrays stay on the disk and are
+            mapped, copy-on-write: nothing that is done to them reaches the disk.
+
+    Raises:
+        UserError: the arrays are not there.
+    """
+    paths = {kind: out / f"{split}_{kind}.npy" for kind in ("images", "labels")}
+    names = out / f"{split}_names.json"
+    for path in (names, paths["images"]):
+        if not path.is_file():
+            raise UserError(f"{path} is missing", remedy="Prepare the data set again.")
+    truth = truth and paths["labels"].is_file()
+    size = sum(paths[kind].stat().st_size for kind in ("images", "labels")[: 1 + truth])
+    in_memory = size < ram_share * _physical_memory()
+    return Arrays(
+        names=tuple(json.loads(names.read_text(encoding="utf-8"))),
+        images=_load(paths["images"], in_memory),
+        labels=_load(paths["labels"], in_memory) if truth else None,
+    )
+
+
+class _Part(NamedTuple):
+    """A whole image or one tile of it: image [h,w,C], labels [P,h,w] or None."""
+
+    name: str
+    image: Bytes
+    labels: Bytes | None
+
+
+def _prepare_split(
+    dataset: Dataset, split: str, prep: Preparation, out: Path, advance: Callable[[], None]
+) -> tuple[int, list[str]]:
+    """Write one split; give the number of images written, and which were skipped and why."""
+    card, samples = dataset.card, dataset.splits[split]
+    unlabeled = split == "unlabeled"
+    truth = not unlabeled or (bool(samples) and all(sample.masks for sample in samples))
+    labels_path = out / f"{split}_labels.npy"
+    if not truth:
+        labels_path.unlink(missing_ok=True)
+    P = len(card.classes) if card.task == "multilabel" else 1
+    names: list[str] = []
+    skipped: list[str] = []
+    with ExitStack() as stack:
+        images = stack.enter_context(
+            _array_file(out / f"{split}_images.npy", (*prep.size, prep.channels))
+        )
+        labels = stack.enter_context(_array_file(labels_path, (P, *prep.size))) if truth else None
+        read = partial(_read_sample, card=card, prep=prep, truth=truth, may_skip=unlabeled)
+        for parts in ordered(read, samples):
+            if isinstance(parts, UnreadableFile):
+                skipped.append(str(parts))
+            else:
+                for part in parts:
+                    names.append(part.name)
+                    images(part.image)
+                    if labels and part.labels is not None:
+                        labels(part.labels)
+            advance()
+    if skipped and not names:
+        raise UserError(
+            f"none of the {len(skipped)} images in {split}/ can be used",
+            value=skipped[0],
+            remedy="Replace these images, or take all of them out.",
+        )
+    write_text(out / f"{split}_names.json", json.dumps(names))
+    return len(names), skipped
+
+
+def _read_sample(
+    sample: Sample, *, card: Card, prep: Preparation, truth: bool, may_skip: bool
+) -> list[_Part] | UnreadableFile:
+    """Decode one image and its masks; give the error of an unusable image that may be skipped."""
+    try:
+        image = to_uint8(read_image(sample.image), prep, source=sample.image)
+    except UnreadableFile as error:
+        if may_skip:
+            return error
+        raise
+    labels = read_labels(sample.masks, card, image.shape[:2]) if truth else None
+    if prep.fit == "tile":
+        return list(_tiles(sample.name, image, labels, prep.size))
+    small = None if labels is None else resize_mask(labels, prep.size)
+    return [_Part(sample.name, resize_image(image, prep.size), small)]
+
+
+def _tiles(name: str, image: Bytes, labels: Bytes | None, size: tuple[int, int]) -> Iterator[_Part]:
+    """Cut the fewest tiles that cover an image, spread evenly; smaller images are padded first.
+
+    The padding mirrors the image and is ignored in the labels.
+    """
+    h, w = size
+    H, W = max(h, image.shape[0]), max(w, image.shape[1])
+    pad = ((0, H - image.shape[0]), (0, W - image.shape[1]))
+    image = np.pad(image, (*pad, (0, 0)), mode="reflect")
+    if labels is not None:
+        labels = np.pad(labels, ((0, 0), *pad), constant_values=IGNORE)
+    for y in _starts(H, h):
+        for x in _starts(W, w):
+            part = None if labels is None else labels[:, y : y + h, x : x + w]
+            yield _Part(f"{name}@{y},{x}", image[y : y + h, x : x + w], part)
+
+
+def _starts(length: int, tile: int) -> list[int]:
+    count = math.ceil(length / tile)
+    return [round(index * (length - tile) / max(1, count - 1)) for index in range(count)]
+
+
+@contextmanager
+def _array_file(path: Path, shape: tuple[int, ...]) -> Iterator[Callable[[Bytes], None]]:
+    """Give a function that appends one uint8 array of `shape` to a .npy file [N,*shape].
+
+    N is known only at the end. NumPy pads the header so that the first axis may grow in place.
+    """
+    count = 0
+    with atomic(path) as temp, temp.open("wb") as file:
+
+        def header() -> int:
+            file.seek(0)
+            values = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
+            np.lib.format.write_array_header_1_0(file, values)
+            return file.tell()
+
+        def append(array: Bytes) -> None:
+            nonlocal count
+            if array.shape != shape or array.dtype != np.uint8:
+                raise ValueError(f"{array.dtype} {array.shape} in an array of uint8 {shape}")
+            file.write(np.ascontiguousarray(array).data)
+            count += 1
+
+        start = header()
+        yield append
+        if header() != start:
+            raise RuntimeError("this NumPy cannot let the first axis of a .npy file grow")
+
+
+def _load(path: Path, in_memory: bool) -> Bytes:
+    array: Bytes = np.load(path, mmap_mode=None if in_memory else "c", allow_pickle=False)
+    return array
+
+
+def _physical_memory() -> int:
+    """Bytes of memory of this machine; 8 GiB where the system does not tell (Windows)."""
+    if not hasattr(os, "sysconf"):
+        return 8 * 2**30
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,18 @@
+"""The demonstration: no data, no network, a few minutes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from imasks.data.synthetic import write_demo_dataset
+from imasks.runs.options import Options
+
+APPROACHES = ("LDT", "ALDT", "FDT", "IM+")
+OPTIONS = Options(steps=300, candidates=2, generations=2)
+
+
+def draw(folder: Path) -> Path:
+    """Draw the data folder of the demonstration, if it is not there yet, and return it."""
+    data = folder / "data"
+    write_demo_dataset(data)
+    return data

@@ -1,0 +1,15 @@
+"""The names of the three tasks, and the one encoding that all discrete masks have inside.
+
+Label planes are uint8 [..., P, H, W], with P = 1 for binary and multiclass and one plane a class
+for multilabel, whatever values the user's mask files hold:
+
+* binary and multilabel planes hold 0 and 1;
+* the multiclass plane holds k + 1 for the user's class k; 0 is reserved for the inconsistency mask;
+* IGNORE marks pixels that take no part in loss or score, whatever the task.
+"""
+
+from typing import Literal
+
+TaskName = Literal["binary", "multiclass", "multilabel"]
+
+IGNORE = 255

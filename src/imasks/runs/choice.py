@@ -1,0 +1,99 @@
+"""Which of a run's networks to predict with."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from imasks.approaches.recipes import find_approach
+from imasks.errors import UserError
+from imasks.jobs import Job
+from imasks.runs.plan import Generation, Line
+from imasks.runs.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """The generation of a run that is predicted with.
+
+    Args:
+        approach: its name.
+        seed: of the run.
+        generation: 0 is the supervised start.
+        val: its best candidate's validation score.
+        fits: the jobs of its best candidates, the best first: the ensemble.
+    """
+
+    approach: str
+    seed: int
+    generation: int
+    val: float
+    fits: tuple[Job, ...]
+
+
+def choose(run: Run, *, approach: str | None = None, seed: int | None = None) -> Chosen:
+    """Choose the finished generation with the best validation score; the first of equal ones.
+
+    Args:
+        run: may still be going on.
+        approach: only of this approach.
+        seed: only of this seed.
+
+    Raises:
+        UserError: the run has no such approach or seed, or nothing is finished yet.
+    """
+    lines = _lines(run, approach, seed)
+    finished = [
+        (line, generation)
+        for line in lines
+        for generation in line.generations
+        if run.store.done(generation.rank)
+    ]
+    if not finished:
+        raise UserError(
+            f"{run.folder} has no finished generation to predict with",
+            value=", ".join(dict.fromkeys(line.approach.name for line in lines)),
+            remedy=f"`imasks status {run.folder}` shows how far it is; run the command that "
+            "started it again to go on.",
+        )
+    line, generation = max(finished, key=lambda pair: _order(_val(run, pair[1])))
+    by_key = {job.key: job for job in generation.fits}
+    ranked = run.store.result(generation.rank)["ranked"]
+    return Chosen(
+        approach=line.approach.name,
+        seed=line.seed,
+        generation=generation.number,
+        val=_val(run, generation),
+        fits=tuple(by_key[key] for key in ranked[: run.config.how.models]),
+    )
+
+
+def _lines(run: Run, approach: str | None, seed: int | None) -> list[Line]:
+    """Return the lines of a run that are asked for, at least one."""
+    config = run.config
+    name = None if approach is None else find_approach(approach).name
+    for what, asked, there in (
+        ("approach", name, config.approaches),
+        ("seed", seed, config.seeds),
+    ):
+        if asked is not None and asked not in there:
+            raise UserError(
+                f"{run.folder} has no such {what}",
+                value=asked,
+                remedy=f"Use {' or '.join(map(str, there))}.",
+            )
+    return [
+        line
+        for line in run.plan.lines
+        if name in (None, line.approach.name) and seed in (None, line.seed)
+    ]
+
+
+def _val(run: Run, generation: Generation) -> float:
+    best = run.store.result(generation.rank)["best"]
+    return float(best["val"][run.config.make_task().primary])
+
+
+def _order(score: float) -> float:
+    """Put a score that is not a number last."""
+    return -math.inf if math.isnan(score) else score

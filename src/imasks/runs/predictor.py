@@ -1,0 +1,265 @@
+"""From a finished run to predictions on images of any size.
+
+Shape letters: E networks of the ensemble, C network outputs, K classes, P planes of a discrete
+mask, H x W pixels of the image, h x w pixels as the networks see it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from imasks.data.prepare import Preparation, resize_image, to_uint8
+from imasks.errors import UserError
+from imasks.labelling.agree import cut_region, inconsistency
+from imasks.models.weights import load_network
+from imasks.runs.choice import choose
+from imasks.runs.configure import find_device
+from imasks.runs.run import Run
+from imasks.tasks import Multiclass, Multilabel, Task
+from imasks.training.predict import probabilities
+
+TILES_AT_ONCE = 16
+LARGER = 1.5  # an image larger than so many times the usual one shows more, not finer detail
+
+Bytes = NDArray[np.uint8]
+SCALES = ("auto", "whole", "native")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What an ensemble says about one image, at the image's own size.
+
+    Args:
+        mask: uint8 in the encoding of the user's mask files: binary [H,W] 0/1, multiclass [H,W]
+            class ids, multilabel [K,H,W] 0/1; decided on the networks' mean probability, and
+            never the index that is reserved for the inconsistency mask.
+        im: the inconsistency mask, bool [H,W]: where the networks' own decisions differ, in any
+            plane.
+        agreement: share of pixels where all networks decide alike, 1 - `im_share`.
+        im_share: share of pixels in `im`.
+        confidence: mean over pixels (and planes) of the mean probability of what was decided.
+            Probability that a multiclass network gives to the reserved index is lost to it.
+        areas: share of pixels of every class, by name.
+    """
+
+    mask: Bytes
+    im: NDArray[np.bool_]
+    agreement: float
+    im_share: float
+    confidence: float
+    areas: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictor:
+    """An ensemble that is called with one image, [H,W] or [H,W,C] with C 1 or 3.
+
+    It holds 4 bytes x E x C x h x w of probabilities, and at most another 12 bytes x C x H x W
+    while the networks vote one after another. With 3 networks, 5 outputs and an image of 4000 x
+    3000 pixels in tiles that is 1.4 GB in main memory; whole, it is 0.7 GB.
+
+    Args:
+        networks: E networks in evaluation mode on `device`; uint8 or float [N,C,h,w] in 0..255 to
+            logits, h and w as `preparation.size`.
+        task: what their outputs mean.
+        preparation: how images became arrays when the networks were trained.
+        device: where the networks lie.
+        colors: "#rrggbb" of each class for overlays, or empty for the default colours.
+        scale: how large images are shown to networks that learned from resized images. "whole":
+            the image is resized to the training size, and the probabilities back again.
+            "native": it is resized by the factor of training and predicted in overlapping tiles.
+            "auto": "native" for an image more than 1.5 times as high or wide as the training
+            images (a larger field of view at the same magnification), else "whole". Networks
+            that learned from tiles always see tiles of the image's own pixels.
+
+    Raises:
+        UserError: the scale is unknown, or "whole" for networks that learned from tiles.
+    """
+
+    networks: tuple[nn.Module, ...]
+    task: Task
+    preparation: Preparation
+    device: torch.device
+    colors: tuple[str, ...] = ()
+    scale: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.scale not in SCALES:
+            raise UserError(
+                "there is no such scale", value=self.scale, remedy=f"Use {' or '.join(SCALES)}."
+            )
+        if self.scale == "whole" and self.preparation.fit == "tile":
+            raise UserError(
+                "the networks learned from tiles, so they cannot see an image as a whole",
+                value=f"scale = {self.scale}",
+                remedy="Use auto or native.",
+            )
+
+    @torch.inference_mode()
+    def __call__(self, image: NDArray[Any]) -> Prediction:
+        """Predict one image, [H,W] or [H,W,C] of the dtype of the training images' files.
+
+        Raises:
+            UserError: the image has another shape or dtype.
+        """
+        pixels = to_uint8(_with_channels(image), self.preparation)
+        H, W = pixels.shape[:2]
+        mean, votes = _vote(self._probabilities(pixels), self.task, (H, W))
+        decided = self.task.discrete(mean, reserved=False)
+        im = cut_region(inconsistency(votes)[1])[0, 0]
+        im_share = int(im.sum()) / (H * W)
+        planes = self.task.to_user(decided)[0].numpy()
+        # the pixels of each class: any mask overlaps itself where it is
+        counts = self.task.overlaps(decided, decided)[0, :, 1].tolist()
+        return Prediction(
+            mask=planes if isinstance(self.task, Multilabel) else planes[0],
+            im=im.numpy(),
+            agreement=1 - im_share,
+            im_share=im_share,
+            confidence=_confidence(mean, decided, self.task),
+            areas={
+                name: count / (H * W) for name, count in zip(self.task.classes, counts, strict=True)
+            },
+        )
+
+    def _probabilities(self, image: Bytes) -> Tensor:
+        """Show uint8 [H,W,C] to all networks; float32 [E,C,h,w] on the CPU."""
+        prep = self.preparation
+        if prep.fit == "tile":
+            return self._in_tiles(image)
+        H, W = image.shape[:2]
+        larger = max(H / prep.native[0], W / prep.native[1]) > LARGER
+        if self.scale == "whole" or (self.scale == "auto" and not larger):
+            return self._all_networks(resize_image(image, prep.size)[None])[:, 0]
+        h = max(1, round(H * prep.size[0] / prep.native[0]))
+        w = max(1, round(W * prep.size[1] / prep.native[1]))
+        return self._in_tiles(resize_image(image, (h, w)))
+
+    def _in_tiles(self, image: Bytes) -> Tensor:
+        """Predict uint8 [h,w,C] in tiles that overlap by half; float32 [E,C,h,w].
+
+        Each tile counts most in its middle and almost nothing at its borders, where it lacks
+        context, so that no seam shows. An image smaller than a tile is padded by reflection.
+        """
+        size = self.preparation.size
+        h, w = image.shape[:2]
+        pad = tuple((0, max(0, tile - own)) for tile, own in zip(size, (h, w), strict=True))
+        image = np.pad(image, (*pad, (0, 0)), mode="reflect")
+        window = _raised_cosine(size[0])[:, None] * _raised_cosine(size[1])
+        shape = (len(self.networks), self.task.outputs, *image.shape[:2])
+        total, weight = torch.zeros(shape), torch.zeros(shape[2:])
+        corners = list(product(*map(_starts, image.shape[:2], size)))
+        for first in range(0, len(corners), TILES_AT_ONCE):
+            parts = [
+                (slice(y, y + size[0]), slice(x, x + size[1]))
+                for y, x in corners[first : first + TILES_AT_ONCE]
+            ]
+            each = self._all_networks(np.stack([image[part] for part in parts]))
+            for (rows, columns), tile in zip(parts, each.unbind(1), strict=True):
+                total[..., rows, columns] += tile * window
+                weight[rows, columns] += window
+        return total.div_(weight)[..., :h, :w]
+
+    def _all_networks(self, images: Bytes) -> Tensor:
+        """Show uint8 [n,h,w,C] to all networks at once; float32 [E,n,C,h,w] on the CPU."""
+        ((_, each),) = probabilities(
+            self.networks, images, self.task, device=self.device, chunk=len(images)
+        )
+        return each.cpu()
+
+
+def predictor_of(
+    run: Run,
+    *,
+    approach: str | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    scale: str = "auto",
+) -> Predictor:
+    """Load the ensemble that :func:`imasks.runs.choice.choose` finds.
+
+    Args:
+        run: see :func:`imasks.runs.run.open_run`.
+        approach: only of this approach.
+        seed: only of this seed.
+        device: "auto", "cpu", "cuda" or "mps"; not necessarily the one trained on.
+        scale: see :class:`Predictor`.
+
+    Raises:
+        UserError: nothing is finished, an option is wrong, or a file of the run is damaged.
+    """
+    where = torch.device(find_device(device))
+    chosen = choose(run, approach=approach, seed=seed)
+    return Predictor(
+        networks=tuple(load_network(run.store.folder(job)).to(where) for job in chosen.fits),
+        task=run.config.make_task(),
+        preparation=run.config.preparation,
+        device=where,
+        colors=run.config.colors,
+        scale=scale,
+    )
+
+
+def _with_channels(image: NDArray[Any]) -> NDArray[Any]:
+    """Bring an image to [H,W,C]."""
+    pixels = image[..., None] if image.ndim == 2 else image
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
+        raise UserError(
+            "an image must have the shape [height, width] or [height, width, 1 or 3]",
+            value=image.shape,
+            remedy="Give one image at a time, its channels last and without alpha.",
+        )
+    return pixels
+
+
+def _vote(members: Tensor, task: Task, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Resize probabilities float32 [E,C,h,w] to the image's size and let each network decide.
+
+    One network after another, so that only one lies in memory at the full size.
+
+    Returns:
+        The mean probability float32 [1,C,H,W], and the votes uint8 [E,1,P,H,W].
+    """
+    mean = torch.zeros((1, members.shape[1], *size))
+    votes = []
+    for member in members:
+        own = _resize(member[None], size)
+        votes.append(task.discrete(own, reserved=False))
+        mean += own
+    return mean.div_(len(members)), torch.stack(votes)
+
+
+def _resize(probability: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize [1,C,h,w] to [1,C,H,W], bilinear; when shrinking, every pixel counts."""
+    if probability.shape[2:] == size:
+        return probability
+    return F.interpolate(probability, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def _confidence(mean: Tensor, decided: Tensor, task: Task) -> float:
+    """Average the probability of what was decided over pixels and planes."""
+    if isinstance(task, Multiclass):
+        return float(mean.gather(1, decided.long()).mean())
+    return float(torch.where(decided > 0, mean, 1 - mean).mean())
+
+
+def _raised_cosine(length: int) -> Tensor:
+    """Weigh the pixels of a tile's side, float32 [length], never with zero."""
+    angle = 2 * math.pi * (torch.arange(length) + 0.5) / length
+    return 0.5 - 0.5 * angle.cos()
+
+
+def _starts(length: int, tile: int) -> list[int]:
+    """Spread the fewest tiles that overlap by half or more evenly."""
+    gaps = math.ceil((length - tile) / (tile / 2))
+    return [round(index * (length - tile) / max(1, gaps)) for index in range(gaps + 1)]

@@ -1,0 +1,37 @@
+import os
+
+import pytest
+
+from imasks.data.folder import open_dataset
+from imasks.data.synthetic import write_demo_dataset
+from imasks.runs.options import Options
+
+TINY = Options(
+    width=0.25,
+    steps=4,
+    batch=4,
+    candidates=2,
+    generations=1,
+    precision="float32",
+    device="cpu",
+    workers=os.cpu_count(),  # one thread each; the tests work in their own process
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory):
+    """A data folder of small synthetic images, all with true masks."""
+    folder = tmp_path_factory.mktemp("data") / "cells"
+    write_demo_dataset(folder, labeled=6, unlabeled=8, val=3, test=4, size=(32, 32))
+    return folder
+
+
+@pytest.fixture
+def tiny_dataset(tiny_data):
+    return open_dataset(tiny_data)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Options that train in seconds."""
+    return TINY

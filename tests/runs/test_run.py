@@ -1,0 +1,253 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from imasks.approaches.recipes import APPROACHES
+from imasks.data.folder import open_dataset
+from imasks.errors import UserError
+from imasks.jobs import in_order
+from imasks.models.weights import load_network
+from imasks.runs.run import estimate, open_run, plan_run, work
+
+SILENT = Console(quiet=True)
+
+
+def finished(dataset, folder, options, *, approaches=("IM+",), seeds=(0,), may_grow=False):
+    run = plan_run(
+        dataset,
+        folder,
+        approaches=list(approaches),
+        seeds=list(seeds),
+        options=options,
+        may_grow=may_grow,
+    )
+    work(run, workers=1, console=SILENT)
+    return run
+
+
+def numbers(run):
+    """Everything that a run computed, by job."""
+    return {
+        job.key: {k: v for k, v in run.store.result(job).items() if k != "seconds"}
+        for job in in_order(run.plan.targets)
+    }
+
+
+def test_every_approach_runs_end_to_end(tiny_dataset, tmp_path, tiny):
+    two = dataclasses.replace(tiny, generations=2)
+    run = finished(tiny_dataset, tmp_path, two, approaches=APPROACHES)
+    found = {row.approach: row for row in run.rows()}
+    assert set(found) == set(APPROACHES)
+    for name, row in found.items():
+        assert row.complete
+        assert 0 <= row.test.mean <= 1
+        line = next(line for line in run.plan.lines if line.approach.name == name)
+        assert len(line.generations) == (1 if APPROACHES[name].start is None else 3)
+
+
+def test_starts_are_shared(tiny_dataset, tmp_path, tiny):
+    run = plan_run(tiny_dataset, tmp_path, approaches=["LDT", "IM", "IM+"], seeds=[0], options=tiny)
+    ldt, im, im_plus = run.plan.lines
+    assert ldt.generations[0].fits == im.generations[0].fits == im_plus.generations[0].fits
+    assert im.generations[1].fits != im_plus.generations[1].fits
+    # growing networks and noise begin in generation 1: both learn from the same pseudo-labels
+    assert im.generations[1].label == im_plus.generations[1].label
+
+
+def test_same_seed_same_numbers_another_seed_others(tiny_dataset, tmp_path, tiny):
+    first = finished(tiny_dataset, tmp_path / "a", tiny, approaches=["IM"])
+    second = finished(tiny_dataset, tmp_path / "b", tiny, approaches=["IM"])
+    other = finished(tiny_dataset, tmp_path / "c", tiny, approaches=["IM"], seeds=[1])
+    assert numbers(first) == numbers(second)
+    assert list(numbers(first).values()) != list(numbers(other).values())
+
+
+def test_nothing_is_done_twice(tiny_dataset, tmp_path, tiny):
+    run = finished(tiny_dataset, tmp_path, tiny, approaches=["LDT"])
+    marks = {path: path.stat().st_mtime_ns for path in tmp_path.glob("jobs/*/done.json")}
+    finished(tiny_dataset, tmp_path, tiny, approaches=["LDT"])
+    assert {path: path.stat().st_mtime_ns for path in marks} == marks
+    assert run.rows()[0].complete
+
+
+def test_a_changed_configuration_is_refused(tiny_dataset, tmp_path, tiny):
+    finished(tiny_dataset, tmp_path, tiny, approaches=["LDT"])
+    longer = dataclasses.replace(tiny, steps=9)
+    with pytest.raises(UserError, match=r"how\.recipe\.steps: 4 -> 9"):
+        finished(tiny_dataset, tmp_path, longer, approaches=["LDT"])
+    with pytest.raises(UserError, match=r"approaches: LDT -> ALDT"):
+        finished(tiny_dataset, tmp_path, tiny, approaches=["ALDT"])
+
+
+def test_a_study_may_grow(tiny_dataset, tmp_path, tiny):
+    finished(tiny_dataset, tmp_path, tiny, approaches=["LDT"], may_grow=True)
+    grown = finished(tiny_dataset, tmp_path, tiny, approaches=["ALDT"], seeds=[0, 1], may_grow=True)
+    assert [(row.approach, row.test.count) for row in grown.rows()] == [("LDT", 2), ("ALDT", 2)]
+    assert open_run(tmp_path).config == grown.config
+
+
+def test_changed_data_are_refused(tiny_data, tmp_path, tiny):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_data, copy)
+    finished(open_dataset(copy), tmp_path / "run", tiny, approaches=["LDT"])
+    next((copy / "labeled" / "images").iterdir()).write_bytes(
+        next((copy / "test" / "images").iterdir()).read_bytes()
+    )
+    with pytest.raises(UserError, match="checksum"):
+        finished(open_dataset(copy), tmp_path / "run", tiny, approaches=["LDT"])
+
+
+def test_full_supervision_needs_all_masks(tiny_data, tmp_path, tiny):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_data, copy)
+    shutil.rmtree(copy / "unlabeled" / "masks")
+    dataset = open_dataset(copy)
+    with pytest.raises(UserError, match="FDT needs the true masks"):
+        finished(dataset, tmp_path / "run", tiny, approaches=["FDT"])
+    assert finished(dataset, tmp_path / "run", tiny, approaches=["IM"]).rows()[0].complete
+
+
+def test_semi_supervision_needs_unlabeled_images(tiny_data, tmp_path, tiny):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_data, copy)
+    shutil.rmtree(copy / "unlabeled")
+    with pytest.raises(UserError, match="needs unlabeled images"):
+        finished(open_dataset(copy), tmp_path / "run", tiny)
+
+
+def test_true_masks_of_unlabeled_images_change_nothing(tiny_data, tmp_path, tiny):
+    """Only full supervision may read them."""
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_data, copy)
+    shutil.rmtree(copy / "unlabeled" / "masks")
+    with_masks = finished(open_dataset(tiny_data), tmp_path / "a", tiny)
+    without = finished(open_dataset(copy), tmp_path / "b", tiny)
+    assert with_masks.rows()[0].test == without.rows()[0].test
+
+
+def test_the_paper_preset_freezes_augmentation_and_blanks_the_mask(tiny_dataset, tmp_path, tiny):
+    paper = dataclasses.replace(tiny, preset="paper", start_candidates=2, filter=False)
+    run = finished(tiny_dataset, tmp_path, paper, approaches=["IM+", "ALDT", "AIM+"])
+    assert all(row.complete for row in run.rows())
+    im_plus = run.plan.lines[0].generations[1].fits[0]
+    pseudo, labeled = im_plus.params["sources"]
+    assert (pseudo["pairs"], pseudo["frozen"]) == ("pseudo", 1)
+    assert (labeled["pairs"], labeled["frozen"]) == ("labeled", 0)
+    assert im_plus.params["policy"]["label"] == "blank"
+    aldt = run.plan.lines[1].generations[0].fits[0]
+    assert [s["frozen"] for s in aldt.params["sources"]] == [0, 9]
+    aim = run.plan.lines[2].generations[1].fits[0]
+    assert [(s["pairs"], s["frozen"]) for s in aim.params["sources"]] == [
+        ("pseudo", 1),
+        ("pseudo", 0),
+        ("labeled", 0),
+        ("labeled", 9),
+    ]
+
+
+def test_weights_are_safetensors_beside_a_readable_config(tiny_dataset, tmp_path, tiny):
+    run = finished(tiny_dataset, tmp_path, tiny, approaches=["LDT"])
+    folder = run.store.folder(run.plan.lines[0].generations[0].fits[0])
+    assert (folder / "weights.safetensors").exists()
+    config = json.loads((folder / "network.json").read_text())
+    assert config["width"] == 0.25
+    assert not load_network(folder).training
+    assert not list(folder.glob("*.pt"))
+    assert not (folder / "checkpoint.safetensors").exists()
+
+
+def test_estimating_writes_nothing(tiny_dataset, tmp_path, tiny):
+    folder = tmp_path / "run"
+    run = plan_run(tiny_dataset, folder, approaches=["IM+"], seeds=[0], options=tiny, dry=True)
+    assert estimate(run, workers=2)["waiting"] > 0
+    assert not folder.exists()
+
+
+# --- kill and resume ---------------------------------------------------------------------------
+
+COMMAND = """
+import sys
+from imasks.cli import main
+sys.argv = ["imasks", *sys.argv[1:]]
+main()
+"""
+
+
+def start(data, out, *more):
+    arguments = ["train", str(data), "--out", str(out), "--approach", "IM+", "--width", "0.25"]
+    arguments += ["--steps", "40", "--batch", "4", "--candidates", "2", "--generations", "1"]
+    arguments += ["--precision", "float32", "--device", "cpu", *more]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *arguments],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def kill(process):
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+
+
+def epochs(run):
+    return sum(path.read_bytes().count(b'"epoch"') for path in run.glob("jobs/*/log.jsonl"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_killed_again_and_again_it_reaches_the_same_numbers(tiny_data, tmp_path, workers):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    process = start(tiny_data, whole, "--workers", workers)
+    assert process.wait() == 0, process.stderr.read()
+    process.stderr.close()
+    for _ in range(4):
+        process = start(tiny_data, broken, "--workers", workers)
+        before, limit = epochs(broken), time.time() + 60
+        while process.poll() is None and epochs(broken) < before + 7 and time.time() < limit:
+            time.sleep(0.01)
+        kill(process)
+    process = start(tiny_data, broken, "--workers", workers)
+    assert process.wait() == 0, process.stderr.read()
+    process.stderr.close()
+    one, two = open_run(whole), open_run(broken)
+    assert numbers(one) == numbers(two)
+    for job in in_order(one.plan.targets):
+        if job.kind == "fit":
+            a, b = (load_network(run.store.folder(job)).state_dict() for run in (one, two))
+            assert all(np.array_equal(a[k], b[k]) for k in a)
+            logged = [r["epoch"] for r in two.store.log(job) if "epoch" in r]
+            assert logged == sorted(set(logged))
+
+
+@pytest.mark.slow
+def test_two_processes_on_one_run_share_the_work(tiny_data, tmp_path):
+    out = tmp_path / "run"
+    first = start(tiny_data, out, "--workers", "1")
+    second = start(tiny_data, out, "--workers", "1")
+    for process in (first, second):
+        assert process.wait() == 0, process.stderr.read()
+        process.stderr.close()
+    run = open_run(out)
+    assert run.rows()[0].complete
+    for job in in_order(run.plan.targets):
+        if job.kind == "fit":
+            assert sum("begin" in record for record in run.store.log(job)) == 1
