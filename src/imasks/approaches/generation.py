@@ -151,7 +151,8 @@ def _true(
     if shown == "plain":
         yield Source(pairs=pairs, augmentation=_plain(preset, ladder))
     elif preset.on_the_fly:
-        yield Source(pairs=pairs, augmentation=replace(ladder.augmented, share=preset.share))
+        strong = _at(ladder.noise, preset.strength) if preset.strength else ladder.augmented
+        yield Source(pairs=pairs, augmentation=replace(strong, share=preset.share))
     else:
         yield Source(pairs=pairs, augmentation=Augmentation())
         yield Source(pairs=pairs, augmentation=ladder.augmented, frozen=preset.copies)

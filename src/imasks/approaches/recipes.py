@@ -191,6 +191,8 @@ class Preset:
             "augmented" labeled pairs then are the pair itself and ``copies`` augmented ones.
         copies: see there.
         plain: what even "plain" pairs undergo at every step (only if ``on_the_fly``).
+        strength: show "augmented" pairs changed as strongly as pseudo-labeled ones in this
+            generation; 0: by the ladder's own, strongest, setting.
         share: of images whose brightness, sharpness or noise is touched (only if ``on_the_fly``).
     """
 
@@ -203,6 +205,7 @@ class Preset:
     on_the_fly: bool = False
     copies: int = 9
     plain: Literal["nothing", "position"] = "nothing"
+    strength: int = 0
     share: float = 1.0
 
     def __post_init__(self) -> None:
@@ -224,22 +227,23 @@ PRESETS: Mapping[str, Preset] = {
     "paper": Preset(),
     "default": Preset(
         recipe=Recipe(
-            steps=1200,
-            batch=16,
+            steps=3000,
+            batch=8,
             schedule="cosine",
             weight_decay=0.01,
             norm_momentum=0.1,
             loss="cross-entropy",
-            ema=0.98,
+            ema=0.99,
             evaluations=20,
             select="score",
         ),
         start_candidates=3,
         candidates=3,
-        generations=3,
+        generations=2,
         policy=Policy(input="keep", label="ignore", filter=False),
         on_the_fly=True,
         plain="position",
+        strength=3,
         share=0.5,
     ),
 }

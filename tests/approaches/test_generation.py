@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from imasks.approaches.generation import Source, assemble, pseudo_part
+from imasks.approaches.recipes import Policy
+from imasks.data.arrays import Arrays
+from imasks.data.augment import Augmentation
+from imasks.labelling.agree import Morphology
+from imasks.labelling.labellers import PseudoLabels
+
+
+@pytest.fixture
+def pseudo():
+    """Two images, two planes; in the first, plane 0 is disputed in its first row."""
+    labels = np.ones((2, 2, 4, 4), np.uint8)
+    im = np.zeros((2, 2, 4, 4), np.bool_)
+    im[0, 0, 0] = True
+    labels[im] = 0
+    return PseudoLabels(labels=labels, im=im, region=im.any(1), keep=np.array([True, False]))
+
+
+IMAGES = np.full((2, 4, 4, 3), 200, np.uint8)
+
+
+def test_published_policy_cuts_label_and_image(pseudo):
+    part = pseudo_part(IMAGES, pseudo, Policy())
+    assert len(part) == 1  # the other image is not kept
+    assert (part.labels[0, :, 0] == 0).all()  # both planes, although only one was disputed
+    assert (part.labels[0, :, 1:] == 1).all()
+    np.testing.assert_array_equal(part.black, pseudo.region[:1])
+
+
+def test_ignoring_keeps_the_image_and_the_planes_that_agree(pseudo):
+    part = pseudo_part(IMAGES, pseudo, Policy(input="keep", label="ignore"))
+    assert part.black is None
+    assert (part.labels[0, 0, 0] == 255).all()
+    assert (part.labels[0, 1] == 1).all()
+
+
+def test_ignoring_follows_the_changed_region_where_there_is_morphology(pseudo):
+    policy = Policy(input="keep", label="ignore", morphology=Morphology(dilate=3))
+    part = pseudo_part(IMAGES, pseudo, policy)
+    assert (part.labels[0, :, 0] == 255).all()
+
+
+def test_assembling_reads_only_what_is_asked_for(pseudo):
+    labels = np.ones((2, 2, 4, 4), np.uint8)
+    labeled = Arrays(("a", "b"), IMAGES, labels)
+    wanted = [
+        Source(pairs="pseudo", augmentation=Augmentation(flip=True)),
+        Source(pairs="labeled", augmentation=Augmentation(flip=True), frozen=3),
+    ]
+    parts = assemble(
+        wanted,
+        labeled=labeled,
+        unlabeled=Arrays(("c", "d"), IMAGES, None),
+        pseudo=pseudo,
+        policy=Policy(),
+        seed=0,
+    )
+    assert [len(part) for part in parts] == [1, 6]
+    assert parts[0].augmentation.flip
+    assert parts[1].augmentation == Augmentation()

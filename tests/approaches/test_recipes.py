@@ -1,0 +1,82 @@
+import pytest
+
+from imasks.approaches.generation import Source, sources, to_json, width
+from imasks.approaches.recipes import APPROACHES, LADDERS, PRESETS, Preset, find_approach
+from imasks.data.augment import Augmentation
+from imasks.errors import UserError
+
+PAPER, DEFAULT = PRESETS["paper"], PRESETS["default"]
+ISIC = LADDERS["isic2018"]
+
+
+def listed(name, preset=PAPER, generation=1, ladder=ISIC):
+    return [
+        (s.pairs, s.frozen, s.augmentation)
+        for s in sources(APPROACHES[name], preset, ladder, generation)
+    ]
+
+
+def test_every_start_is_supervised():
+    for approach in APPROACHES.values():
+        if approach.start is not None:
+            assert APPROACHES[approach.start].start is None
+
+
+@pytest.mark.parametrize("name", APPROACHES)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_approach_has_something_to_learn_from(name, preset):
+    for generation in range(7):
+        wanted = sources(APPROACHES[name], PRESETS[preset], ISIC, generation)
+        assert wanted
+        assert tuple(Source.from_json(s) for s in to_json(wanted)) == wanted
+
+
+def test_published_training_sets():
+    nothing = Augmentation()
+    assert listed("LDT") == [("labeled", 0, nothing)]
+    assert listed("ALDT") == [("labeled", 0, nothing), ("labeled", 9, ISIC.augmented)]
+    assert listed("FDT") == [("labeled", 0, nothing), ("full", 0, nothing)]
+    assert listed("IM") == [("pseudo", 0, nothing), ("labeled", 0, nothing)]
+    assert listed("IM+", generation=3) == [("pseudo", 1, ISIC.noise[2]), ("labeled", 0, nothing)]
+    assert listed("Noisy Student", generation=3) == listed("IM+", generation=3)
+    assert listed("AIM+") == [
+        ("pseudo", 1, ISIC.noise[0]),
+        ("pseudo", 0, nothing),
+        ("labeled", 0, nothing),
+        ("labeled", 9, ISIC.augmented),
+    ]
+
+
+def test_on_the_fly_nothing_is_frozen():
+    for name in APPROACHES:
+        assert all(frozen == 0 for _, frozen, _ in listed(name, DEFAULT))
+
+
+def test_published_schedules():
+    assert [s.max_noise for s in ISIC.noise] == [5, 10, 15, 20, 25]
+    assert [s.max_blur for s in LADDERS["cityscapes"].noise] == [0, 0, 0, 0, 1]
+    assert [s.contrast for s in LADDERS["hela"].noise] == [0.1, 0.1, 0.2, 0.2, 0.3]
+    assert [s.free_rotation for s in (LADDERS["suim"].augmented, ISIC.augmented)] == [False, True]
+    growing = [width(APPROACHES["IM+"], ISIC, g) for g in range(6)]
+    assert growing == [0.5, 0.5, 0.75, 1.0, 1.25, 1.5]
+    assert [width(APPROACHES["IM"], ISIC, g) for g in range(6)] == [0.5] * 6
+    assert width(APPROACHES["IM+"], LADDERS["suim"], 9) == 2.0  # stays at the last
+
+
+def test_published_preset():
+    recipe = PAPER.recipe
+    assert (recipe.epochs, recipe.batch, recipe.learning_rate) == (50, 32, 0.003)
+    assert (PAPER.start_candidates, PAPER.candidates, PAPER.generations) == (10, 5, 5)
+    assert (PAPER.policy.input, PAPER.policy.label, PAPER.policy.filter) == ("black", "blank", True)
+    assert (recipe.schedule, recipe.norm_momentum, recipe.select) == ("flat", 0.01, "paper")
+
+
+def test_names_are_found_whatever_their_capitals():
+    assert find_approach("im+").name == "IM+"
+    with pytest.raises(UserError, match=r"found: nosy student.*Did you mean Noisy Student"):
+        find_approach("nosy student")
+
+
+def test_more_votes_than_networks_are_refused():
+    with pytest.raises(UserError, match="models = 4, candidates = 3"):
+        Preset(models=4, candidates=3)

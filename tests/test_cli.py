@@ -1,0 +1,164 @@
+import csv
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imasks import cli
+from imasks.data.synthetic import draw_cells
+
+FAST = "--width 0.25 --steps 4 --batch 4 --candidates 2 --generations 1 --precision float32"
+
+
+@pytest.fixture
+def imasks(monkeypatch, capsys):
+    """Run a command line as a user does; give its exit status and what it printed."""
+
+    def run(*arguments):
+        words = [str(word) for argument in arguments for word in _words(argument)]
+        monkeypatch.setattr(sys, "argv", ["imasks", *words])
+        monkeypatch.setenv("COLUMNS", "200")
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        out, err = capsys.readouterr()
+        return code, out + err
+
+    return run
+
+
+def _words(argument):
+    return argument.split() if isinstance(argument, str) else [argument]
+
+
+@pytest.fixture(scope="module")
+def plain_folders(tmp_path_factory):
+    """Two plain folders as people have them: 8 images, masks of 6 of them; and more images."""
+    root = tmp_path_factory.mktemp("plain")
+    images, masks = draw_cells(12, size=(32, 32), seed=3)
+    for name in ("images", "masks", "more"):
+        (root / name).mkdir()
+    for i in range(8):
+        Image.fromarray(images[i]).save(root / "images" / f"cell {i}.png")
+    for i in range(6):
+        Image.fromarray(masks[i] * 255).save(root / "masks" / f"cell {i}.png")
+    for i in range(8, 12):
+        Image.fromarray(images[i]).resize((80, 64)).save(root / "more" / f"big {i}.jpg")
+    return root
+
+
+def test_help_names_every_command(imasks):
+    code, text = imasks("--help")
+    assert code == 0
+    for command in ("demo", "init", "check", "train", "study", "status", "predict", "approaches"):
+        assert command in text
+
+
+def test_help_needs_no_torch():
+    import subprocess
+
+    look = "import imasks.cli, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", look], check=False).returncode == 0
+
+
+def test_from_two_folders_to_predictions(imasks, plain_folders, tmp_path):
+    data, run, out = tmp_path / "my data", tmp_path / "run", tmp_path / "out"
+    more = plain_folders / "more"
+    code, text = imasks(
+        "init", data, "--images", plain_folders / "images", "--masks", plain_folders / "masks"
+    )
+    assert code == 0, text
+    assert "binary" in text
+    code, text = imasks("check", data)
+    assert code == 0, text
+
+    train = ("train", data, "--approach IM+ --out", run, FAST)
+    code, text = imasks(*train, "--dry-run")
+    assert code == 0, text
+    assert "time" in text
+    assert not run.exists()
+    code, text = imasks(*train)
+    assert code == 0, text
+    assert "IM+" in text
+    assert (run / "report" / "results.csv").exists()
+    assert (run / "report" / "pseudo_labels_im_plus.png").stat().st_size > 1000
+
+    code, text = imasks("status", run)
+    assert code == 0, text
+    assert "100%" in text
+
+    (more / "broken.png").write_bytes(b"not an image")
+    code, text = imasks("predict", run, more, "-o", out)
+    assert code == 1  # something was skipped
+    assert "4 images predicted" in text
+    assert "broken.png" in text
+    mask = np.asarray(Image.open(out / "masks" / "big 8.png"))
+    assert mask.shape == (64, 80)
+    assert set(np.unique(mask)) <= {0, 255}
+    with (out / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4
+    assert all(0 <= float(row["agreement"]) <= 1 for row in rows)
+
+    code, text = imasks(*train, "--im-label", "blank")
+    assert code == 2
+    assert "how.policy.label: ignore -> blank" in text
+    assert "Traceback" not in text
+
+
+def test_study_compares_and_marks_what_is_missing(imasks, tiny_cells, tmp_path):
+    code, text = imasks(
+        "study", tiny_cells, "--out", tmp_path / "s", "--approaches LDT,FDT,IM --seeds 2", FAST
+    )
+    assert code == 0, text
+    assert "mean ± deviation over 2 seeds" in text
+    next((tmp_path / "s").glob("jobs/*/done.json")).unlink()
+    code, text = imasks("status", tmp_path / "s")
+    assert code == 0
+    assert "Not finished" in text
+
+
+@pytest.fixture(scope="module")
+def tiny_cells(tmp_path_factory):
+    from imasks.data.synthetic import write_demo_dataset
+
+    folder = tmp_path_factory.mktemp("cells") / "data"
+    write_demo_dataset(folder, labeled=6, unlabeled=6, val=3, test=3, size=(32, 32))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("train {data} --out {out} --approach IMM", "Known: LDT"),
+        ("train {data} --out {out} --preset best", "paper or default"),
+        ("train {data} --out {out} --size 30 32", "16"),
+        ("train {data} --out {out} --device tpu", "no such device"),
+        ("train {data} --out {out} --ladder moon", "isic2018"),
+        ("train {data} --out {out} --im-label drop", "blank or ignore"),
+        ("train {data} --out {out} --steps 0", "recipe.steps"),
+        ("train {data} --out {out} --models 9", "models = 9"),
+        ("train {data}/nothing --out {out}", "imasks init"),
+        ("status {data}", "no run folder"),
+        ("predict {data} {data} -o {out}", "no run folder"),
+        ("init {data} --images {data}/labeled/images --masks {data}/labeled/masks", "data"),
+        ("init {out} --images {data}/labeled/images --masks {data}/labeled/masks --task x", "x"),
+        ("check {out}", "imasks init"),
+    ],
+)
+def test_mistakes_are_answered_with_a_remedy(imasks, tiny_cells, tmp_path, command, says):
+    text = command.format(data=tiny_cells, out=tmp_path / "out")
+    code, answer = imasks(text)
+    assert code == 2, answer
+    assert "Error" in answer
+    assert says in " ".join(answer.split())
+    assert "Traceback" not in answer
+
+
+def test_approaches_are_listed(imasks):
+    code, text = imasks("approaches")
+    assert code == 0
+    assert "Noisy Student" in text

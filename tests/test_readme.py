@@ -1,0 +1,93 @@
+"""The commands and the code that the README shows, as it shows them."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imasks.data.synthetic import draw_cells
+
+README = Path(__file__).parents[1] / "README.md"
+FAST = ["--steps", "4", "--batch", "4", "--width", "0.25", "--generations", "1"]
+FAST += ["--candidates", "2", "--precision", "float32"]
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    root = tmp_path_factory.mktemp("home")
+    images, masks = draw_cells(16, size=(32, 32), seed=0)
+    for folder in ("photos", "masks", "more_photos", "new_photos"):
+        (root / folder).mkdir()
+    for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
+        folder = "photos" if i < 6 else "more_photos" if i < 12 else "new_photos"
+        Image.fromarray(image).save(root / folder / f"{i}.png")
+        if i < 6:
+            Image.fromarray(mask * 255).save(root / "masks" / f"{i}.png")
+    for name in ("a.png", "b.png"):
+        Image.fromarray(images[0]).save(root / name)
+    return root
+
+
+@pytest.mark.slow
+def test_commands(home):
+    commands = [
+        line.split("#")[0].strip()
+        for block in blocks("")
+        for line in block.splitlines()
+        if line.startswith("imasks ")
+    ]
+    assert len(commands) >= 9
+    for command in commands:
+        words = shlex.split(command)
+        if words[1] in ("train", "study"):
+            words += FAST
+        done = subprocess.run(
+            [sys.executable, "-m", "imasks.cli", *words[1:]],
+            cwd=home,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    assert (home / "predicted" / "predictions.csv").exists()
+
+
+@pytest.mark.slow
+def test_python(home, monkeypatch):
+    first, core = blocks("python")
+    monkeypatch.chdir(home)
+    if not (home / "my_data").exists():
+        from imasks.data.scaffold import init_folder
+
+        init_folder(Path("my_data"), images=Path("photos"), masks=Path("masks"))
+    fast = 'quick=True, steps=4, width=0.25, batch=4, device="cpu", progress=False'
+    names: dict[str, object] = {}
+    code = first.replace("quick=True", fast).replace("runs/first", "runs/python")
+    exec(code.replace('"IM+"', '"ALDT"'), names)  # the folder may have no unlabeled images
+    masks = names["masks"]
+    assert [mask.shape for mask in masks] == [(32, 32)] * 2
+
+    votes = np.random.default_rng(0).integers(0, 2, (3, 2, 1, 8, 8), np.uint8)
+    exec(core.replace("votes = ...", "votes = given"), names := {"given": votes, **names})
+    target = names["target"]
+    assert set(np.unique(target)) <= {0, 1, 255}
+    assert ((target == 255) == names["region"]).all()
+
+
+def test_make_targets_named_in_the_readme_exist():
+    targets = re.findall(r"^make (\w+)", README.read_text(), flags=re.MULTILINE)
+    makefile = (README.parent / "Makefile").read_text()
+    assert targets
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
