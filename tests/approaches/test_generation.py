@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from imasks.approaches.generation import Source, assemble, pseudo_part
 from imasks.approaches.recipes import Policy
@@ -22,25 +23,33 @@ def pseudo():
 IMAGES = np.full((2, 4, 4, 3), 200, np.uint8)
 
 
+def shown(part):
+    """The first pair of a part: image [C, H, W] and label [P, H, W]."""
+    image, label = part.take(torch.tensor([0]), torch.device("cpu"), None)
+    return image[0], label[0]
+
+
 def test_published_policy_cuts_label_and_image(pseudo):
     part = pseudo_part(IMAGES, pseudo, Policy())
     assert len(part) == 1  # the other image is not kept
-    assert (part.labels[0, :, 0] == 0).all()  # both planes, although only one was disputed
-    assert (part.labels[0, :, 1:] == 1).all()
-    np.testing.assert_array_equal(part.black, pseudo.region[:1])
+    image, label = shown(part)
+    assert (label[:, 0] == 0).all()  # both planes, although only one was disputed
+    assert (label[:, 1:] == 1).all()
+    assert (image[:, 0] == 0).all()
+    assert (image[:, 1:] == 200).all()
 
 
 def test_ignoring_keeps_the_image_and_the_planes_that_agree(pseudo):
-    part = pseudo_part(IMAGES, pseudo, Policy(input="keep", label="ignore"))
-    assert part.black is None
-    assert (part.labels[0, 0, 0] == 255).all()
-    assert (part.labels[0, 1] == 1).all()
+    image, label = shown(pseudo_part(IMAGES, pseudo, Policy(input="keep", label="ignore")))
+    assert (image == 200).all()
+    assert (label[0, 0] == 255).all()
+    assert (label[1] == 1).all()
 
 
 def test_ignoring_follows_the_changed_region_where_there_is_morphology(pseudo):
     policy = Policy(input="keep", label="ignore", morphology=Morphology(dilate=3))
-    part = pseudo_part(IMAGES, pseudo, policy)
-    assert (part.labels[0, :, 0] == 255).all()
+    _, label = shown(pseudo_part(IMAGES, pseudo, policy))
+    assert (label[:, 0] == 255).all()
 
 
 def test_assembling_reads_only_what_is_asked_for(pseudo):

@@ -16,7 +16,6 @@ from imasks.approaches.approach import Approach
 from imasks.approaches.recipes import Ladder, Policy, Preset
 from imasks.data.arrays import Arrays
 from imasks.data.augment import Augmentation
-from imasks.labelling.agree import block_output
 from imasks.labelling.labellers import PseudoLabels
 from imasks.tasks import IGNORE
 from imasks.training.batches import Part, materialise, mix
@@ -113,18 +112,15 @@ def assemble(
 
 def pseudo_part(images: np.ndarray, pseudo: PseudoLabels, policy: Policy) -> Part:
     """Make one part of unlabeled images uint8 [N, H, W, C] and their pseudo-labels."""
-    rows = np.flatnonzero(pseudo.keep)
-    region = pseudo.region[rows]
-    if policy.label == "blank":
-        labels = block_output(pseudo.labels[rows], region[:, None])
-    else:
-        # a multilabel plane that all networks agree on still teaches where another is unsure
-        cut = region[:, None] if policy.morphology.active else pseudo.im[rows]
-        labels = block_output(pseudo.labels[rows], cut, value=IGNORE)
+    # a multilabel plane that all networks agree on still teaches where another is unsure
+    by_plane = policy.label == "ignore" and not policy.morphology.active
     return Part(
-        images=images if len(rows) == len(images) else images[rows],
-        labels=labels,
-        black=region if policy.input == "black" else None,
+        images=images,
+        labels=pseudo.labels,
+        rows=np.flatnonzero(pseudo.keep),
+        black=pseudo.region if policy.input == "black" else None,
+        cut=pseudo.im if by_plane else pseudo.region[:, None],
+        cut_to=IGNORE if policy.label == "ignore" else 0,
     )
 
 

@@ -6,50 +6,57 @@ Shape letters: N pairs, B pairs a batch, C image channels, P label planes, H x W
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from imasks.data.augment import Augmentation, augment
+from imasks.encoding import IGNORE
 from imasks.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One source of training pairs.
+    """One source of training pairs. All arrays may be memory-mapped; only batches are copied.
 
     Args:
-        images: uint8 [N, H, W, C]; may be memory-mapped.
+        images: uint8 [N, H, W, C].
         labels: uint8 [N, P, H, W], internal encoding, IGNORE where nothing is learned.
+        rows: int64 [M], the images that are trained on; None: all.
         black: bool [N, H, W] where the image is shown black, or None.
+        cut: bool [N, 1 or P, H, W] where the label becomes ``cut_to``, or None.
+        cut_to: IGNORE, or 0: background, or the reserved class of a multiclass task.
         augmentation: drawn anew every time a pair is shown.
-        copies: how often each pair stands in an epoch.
     """
 
     images: np.ndarray
     labels: np.ndarray
+    rows: np.ndarray | None = None
     black: np.ndarray | None = None
+    cut: np.ndarray | None = None
+    cut_to: int = IGNORE
     augmentation: Augmentation = field(default_factory=Augmentation)
-    copies: int = 1
 
     def __len__(self) -> int:
-        return len(self.images) * self.copies
+        return len(self.images) if self.rows is None else len(self.rows)
 
-    def cut(
+    def take(
         self, index: Tensor, device: torch.device, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """Cut the pairs of ``index``, int64 [B], augmented if a generator is given.
+        """Take the pairs of ``index``, int64 [B], augmented if a generator is given.
 
         Returns images float32 [B, C, H, W] (channels last in memory) and labels uint8 [B, P, H, W].
         """
-        rows = (index % max(1, len(self.images))).numpy()
+        rows = index.numpy() if self.rows is None else self.rows[index.numpy()]
         images = torch.from_numpy(self.images[rows]).to(device).permute(0, 3, 1, 2).float()
         labels = torch.from_numpy(self.labels[rows]).to(device)
         if self.black is not None:
             black = torch.from_numpy(self.black[rows]).to(device)
             images = images.masked_fill(black[:, None], 0)
+        if self.cut is not None:
+            labels = labels.masked_fill(torch.from_numpy(self.cut[rows]).to(device), self.cut_to)
         if generator is not None:
             images, labels = augment(images, labels, self.augmentation, generator)
         return images.contiguous(memory_format=torch.channels_last), labels
@@ -84,7 +91,7 @@ class Batches:
         chosen = self._order(epoch)[place * self.batch : (place + 1) * self.batch]
         generator = torch.Generator(self.device).manual_seed(mix(self.seed, 1, step))
         cut = [
-            part.cut(index, self.device, generator)
+            part.take(index, self.device, generator)
             for part, index in zip(self.parts, self._split(chosen), strict=True)
             if len(index)
         ]
@@ -110,14 +117,12 @@ def materialise(part: Part, *, copies: int, augmentation: Augmentation, seed: in
     Returns a part of N x copies pairs in memory that are not augmented any further.
     """
     images, labels = [], []
-    frozen = Part(
-        images=part.images, labels=part.labels, black=part.black, augmentation=augmentation
-    )
+    frozen = replace(part, augmentation=augmentation)
     for copy in range(copies):
-        for start in range(0, len(part.images), 256):
+        for start in range(0, len(part), 256):
             generator = torch.Generator().manual_seed(mix(seed, copy, start))
-            index = torch.arange(start, min(start + 256, len(part.images)))
-            x, y = frozen.cut(index, torch.device("cpu"), generator)
+            index = torch.arange(start, min(start + 256, len(part)))
+            x, y = frozen.take(index, torch.device("cpu"), generator)
             images.append(x.permute(0, 2, 3, 1).to(torch.uint8).numpy())
             labels.append(y.numpy())
     return Part(images=np.concatenate(images), labels=np.concatenate(labels))
