@@ -2,6 +2,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("imasks", deadline=None)  # shared machines are slow at times
+settings.load_profile("imasks")
+# Tests run side by side; several threads each would wait for one another most of the time.
+torch.set_num_threads(1)
 
 SHARED = Path(__file__).parents[2] / "shared"
 

@@ -1,4 +1,6 @@
 import csv
+import json
+import shutil
 import sys
 
 import numpy as np
@@ -18,7 +20,7 @@ def imasks(monkeypatch, capsys):
     def run(*arguments):
         words = [str(word) for argument in arguments for word in _words(argument)]
         monkeypatch.setattr(sys, "argv", ["imasks", *words])
-        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setenv("COLUMNS", "400")
         try:
             cli.main()
             code = 0
@@ -114,11 +116,17 @@ def test_study_compares_and_marks_what_is_missing(imasks, tiny_cells, tmp_path):
         "study", tiny_cells, "--out", tmp_path / "s", "--approaches LDT,FDT,IM --seeds 2", FAST
     )
     assert code == 0, text
-    assert "mean ± deviation over 2 seeds" in text
+    assert "mean±deviation over 2 seeds" in text
     next((tmp_path / "s").glob("jobs/*/done.json")).unlink()
     code, text = imasks("status", tmp_path / "s")
     assert code == 0
     assert "Not finished" in text
+    code, text = imasks(
+        "predict", tmp_path / "s", tiny_cells / "test" / "images", "-o", tmp_path / "o"
+    )
+    assert code == 0
+    assert "Not finished" in text
+    assert json.loads((tmp_path / "o" / "model.json").read_text())["finished"] is False
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +147,14 @@ def tiny_cells(tmp_path_factory):
         ("train {data} --out {out} --device tpu", "no such device"),
         ("train {data} --out {out} --ladder moon", "isic2018"),
         ("train {data} --out {out} --im-label drop", "blank or ignore"),
-        ("train {data} --out {out} --steps 0", "recipe.steps"),
+        ("train {data} --out {out} --steps 0", "steps must be a whole number of at least 1"),
         ("train {data} --out {out} --models 9", "models = 9"),
+        ("train {data} --out {out} --width 0", "width must be a number of at least 0.0625"),
+        ("train {data} --out {out} --generations -3", "generations must be"),
+        ("train {data} --out {out} --seed -1", "seed must be a whole number of at least 0"),
+        ("study {data} --out {out} --seeds 0", "seeds must be a whole number of at least 1"),
+        ("train {data} --out {data}", "is the data folder"),
+        ("train {data} --out {data}/labeled", "is not empty and no run folder"),
         ("train {data}/nothing --out {out}", "imasks init"),
         ("status {data}", "no run folder"),
         ("predict {data} {data} -o {out}", "no run folder"),
@@ -156,6 +170,42 @@ def test_mistakes_are_answered_with_a_remedy(imasks, tiny_cells, tmp_path, comma
     assert "Error" in answer
     assert says in " ".join(answer.split())
     assert "Traceback" not in answer
+    assert not (tmp_path / "out").exists()
+
+
+def test_brackets_and_colons_in_names_are_shown_as_they_are(imasks, plain_folders, tmp_path):
+    odd = tmp_path / "my [final] :cat: [" / "x]"
+    odd.mkdir(parents=True)
+    (odd / "scan [final] [bold].png").write_bytes(b"not an image")
+    shutil.copy(plain_folders / "images" / "cell 0.png", odd / "a [red].png")
+    for command in (
+        ("status", odd),
+        ("check", odd),
+        ("train", odd, "--out", tmp_path / "run"),
+        ("init", tmp_path / "d [/b]", "--images", odd / "none [/]", "--masks", odd),
+    ):
+        code, text = imasks(*command)
+        assert code == 2
+        assert "[final] :cat: [/x]" in text
+    data = tmp_path / "data [/bold]"
+    code, text = imasks(
+        "init", data, "--images", plain_folders / "images", "--masks", plain_folders / "masks"
+    )
+    assert f"Next: imasks check '{data}'" in text
+    run, out = tmp_path / "run [/x]", tmp_path / "out [b]"
+    code, text = imasks("train", data, "--out", run, "--approach LDT", FAST)
+    assert code == 0, text
+    assert f"written: {run}/report/results.csv" in text
+    code, text = imasks("status", run)
+    assert str(run) in text
+    code, text = imasks("predict", run, odd, "-o", out)
+    assert code == 1
+    assert "scan [final] [bold].png" in text
+    assert str(out / "predictions.csv") in text
+    assert "Predicting with LDT, seed 0, generation 0: 2 networks" in text
+    model = json.loads((out / "model.json").read_text())
+    assert (model["approach"], model["generation"], len(model["networks"])) == ("LDT", 0, 2)
+    assert model["finished"]
 
 
 def test_approaches_are_listed(imasks):

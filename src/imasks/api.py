@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.text import Text
 
-from imasks.approaches.recipes import find_approach
 from imasks.data.files import read_image
 from imasks.data.folder import Dataset, open_dataset
 from imasks.errors import UserError
-from imasks.runs.options import Options
+from imasks.runs.choice import Chosen, choose
+from imasks.runs.config import changed_versions
+from imasks.runs.options import Options, check_value
 from imasks.runs.pictures import write_pictures
 from imasks.runs.predictor import Prediction, Predictor, predictor_of
 from imasks.runs.results import Row
@@ -34,6 +36,11 @@ class Trained:
     def results(self) -> list[Row]:
         """Scores of every approach, over all seeds."""
         return self.run.rows()
+
+    @cached_property
+    def chosen(self) -> Chosen:
+        """Which approach, seed and generation predictions are made with."""
+        return choose(self.run)
 
     @cached_property
     def predictor(self) -> Predictor:
@@ -110,7 +117,12 @@ def study(
         UserError: the data or an option is wrong; the message names the remedy.
     """
     wished = make_options(**options)
-    return _train(data, Path(out), approaches, range(seeds), wished, progress, grow=True)
+    if isinstance(approaches, str):
+        raise UserError(
+            "approaches must be several names", value=approaches, remedy=f'Give ["{approaches}"].'
+        )
+    count = check_value("seeds", seeds, int, least=1)
+    return _train(data, Path(out), approaches, range(count), wished, progress, grow=True)
 
 
 def load(folder: Path | str) -> Trained:
@@ -126,17 +138,27 @@ def make_options(**options: Any) -> Options:
     """Make options of keyword arguments.
 
     Raises:
-        UserError: there is no such option.
+        UserError: there is no such option, or its value is of another type or out of range.
     """
-    try:
-        return Options(**options)
-    except TypeError as error:
-        known = ", ".join(Options.__dataclass_fields__)
-        raise UserError("there is no such option", value=error, remedy=f"Known: {known}.") from None
+    known = [field.name for field in fields(Options)]
+    if unknown := [name for name in options if name not in known]:
+        raise UserError(
+            "there is no such option",
+            value=", ".join(unknown),
+            remedy=f"Known: {', '.join(known)}.",
+        )
+    return Options(**options)
 
 
 def finish(run: Run, *, workers: int, console: Console) -> list[Path]:
-    """Do what is left of a run and write its report; return the files written."""
+    """Do what is left of a run and write its report; return the files written.
+
+    A run that began with other versions goes on, and its console is told.
+    """
+    if changed := changed_versions(run.folder):
+        text = f"The run began with other versions: {'; '.join(changed)}. "
+        text += "What is computed from here on may differ in its last digits or more."
+        console.print(Text(text, style="yellow"), soft_wrap=True)
     work(run, workers=workers, console=console)
     return [write_results_csv(run), *write_pictures(run)]
 
@@ -152,8 +174,9 @@ def _train(
     grow: bool,
 ) -> Trained:
     dataset = data if isinstance(data, Dataset) else open_dataset(data)
-    names = [find_approach(name).name for name in approaches]
-    run = plan_run(dataset, out, approaches=names, seeds=seeds, options=options, may_grow=grow)
+    run = plan_run(
+        dataset, out, approaches=list(approaches), seeds=seeds, options=options, may_grow=grow
+    )
     console = Console(quiet=not progress)
     finish(run, workers=default_workers(run, options), console=console)
     return Trained(run=run)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import fields
@@ -16,10 +18,11 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 import typer
 from rich.console import Console
 from rich.progress import Progress
+from rich.text import Text
 
 from imasks.encoding import TaskName
 from imasks.errors import UserError
-from imasks.runs.options import Options
+from imasks.runs.options import Options, check_value
 
 if TYPE_CHECKING:
     from imasks.data.folder import Dataset
@@ -35,7 +38,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console()
+# file names are the user's own: brackets in them are no markup, colons no emoji
+console = Console(markup=False, emoji=False, highlight=False)
 
 DataFolder = Annotated[Path, typer.Argument(help="The data folder; `imasks init` makes one.")]
 RunFolder = Annotated[Path, typer.Argument(help="The run folder, as given to --out.")]
@@ -90,9 +94,7 @@ def demo(
 
     with console.status("drawing cells"):
         data = draw(out)
-    console.print(
-        f"[bold]{data}[/]: 12 images with masks, 120 without; four approaches learn from them."
-    )
+    _say(f"{data}: 12 images with masks, 120 without; four approaches learn from them.")
     _study(open_dataset(data), out / "run", list(APPROACHES), [0], OPTIONS, may_grow=False)
 
 
@@ -130,8 +132,8 @@ def init(
             test_share=test_share,
         )
     for line in lines:
-        console.print(line, highlight=False)
-    console.print(f"Next: imasks check {folder}")
+        _say(line)
+    _say(f"Next: imasks check {_quote(folder)}")
 
 
 @app.command()
@@ -202,6 +204,7 @@ def study(
     from imasks.approaches.recipes import APPROACHES
     from imasks.data.folder import open_dataset
 
+    check_value("seeds", seeds, int, least=1)
     everything = approaches.strip().lower() == "all"
     names = list(APPROACHES) if everything else approaches.split(",")
     _study(open_dataset(data), out, names, list(range(seeds)), options, may_grow=True, dry=dry_run)
@@ -233,16 +236,20 @@ def predict(
         ),
     ] = "auto",
     overlays: Annotated[bool, typer.Option(help="Draw masks over the images.")] = True,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Predict masks, inconsistency masks and a table for new images of any size."""
+    from imasks.data.files import write_text
+    from imasks.runs.choice import choose
     from imasks.runs.predictions import common_root, list_inputs, predict_files
     from imasks.runs.predictor import predictor_of
     from imasks.runs.run import open_run
 
     opened = open_run(run)
-    predictor = predictor_of(opened, approach=approach, seed=seed, device=device, scale=scale)
+    chosen = choose(opened, approach=approach, seed=seed)
+    predictor = predictor_of(opened, chosen=chosen, device=device, scale=scale)
     inputs = list_inputs(images, out=out)
+    _say(f"Predicting with {chosen}")
     with Progress(console=console) as bar:
         task = bar.add_task("predicting", total=len(inputs))
         report = predict_files(
@@ -253,9 +260,10 @@ def predict(
             overlays=overlays,
             on_progress=lambda done, total: bar.update(task, completed=done),
         )
-    console.print(f"{report.done} images predicted; see {out / 'predictions.csv'}")
+    write_text(out / "model.json", json.dumps({"run": str(run.resolve()), **chosen.to_json()}))
+    _say(f"{report.done} images predicted; see {out / 'predictions.csv'}")
     for path, reason in report.skipped:
-        console.print(f"[yellow]skipped[/] {path}: {reason}", highlight=False)
+        _say(f"{path}: {reason}", warning="skipped")
     if report.skipped:
         raise typer.Exit(1)
 
@@ -272,10 +280,10 @@ def _study(
 ) -> None:
     from imasks.api import finish
     from imasks.runs.run import default_workers, estimate, plan_run
-    from imasks.runs.tables import plan_table, results_table
+    from imasks.runs.tables import plan_table, results_table, start_note
 
     for note in dataset.skipped:
-        console.print(f"[yellow]left aside[/] {note}", highlight=False)
+        _say(note, warning="left aside")
     run = plan_run(
         dataset, out, approaches=names, seeds=seeds, options=options, may_grow=may_grow, dry=dry
     )
@@ -288,42 +296,50 @@ def _study(
     files = finish(run, workers=workers, console=console)
     _tell_skipped(run)
     console.print(results_table(run.rows(), score=run.config.make_task().primary))
+    if verdict := start_note(run.outcomes()):
+        _say(verdict)
     for file in files:
-        console.print(f"written: {file}", highlight=False)
-    console.print(f"Next: imasks predict {out} IMAGES -o OUT", highlight=False)
+        _say(f"written: {file}")
+    _say(f"Next: imasks predict {_quote(out)} IMAGES -o OUT")
 
 
 def _tell_skipped(run: Run) -> None:
     for note in run.store.result(run.plan.prepare)["skipped"]:
-        console.print(f"[yellow]skipped[/] {note}", highlight=False)
+        _say(note, warning="skipped")
+
+
+def _say(text: str, *, warning: str = "") -> None:
+    """Print a line as it is; long ones are left to the terminal, so that paths can be copied."""
+    console.print(Text.assemble((f"{warning} " if warning else "", "yellow"), text), soft_wrap=True)
+
+
+def _quote(path: Path) -> str:
+    """Write a path as a shell wants it."""
+    return shlex.quote(str(path))
 
 
 def main() -> None:
     """Run the command line; errors that a user can act on are printed plainly."""
     from imasks.jobs import JobFailed
 
-    problems = Console(stderr=True)
     try:
         app()
-    except UserError as error:
-        problems.print(f"[bold red]Error:[/] {_escape(error)}", highlight=False)
+    except (UserError, OSError) as error:  # OSError: no permission, disk full, a lost share
+        _complain("Error: ", str(error))
         sys.exit(2)
     except JobFailed as error:
-        problems.print(f"[bold red]A job failed:[/] {_escape(error)}", highlight=False)
-        problems.print(f"Its traceback is in {error.folder / 'error.json'}.", highlight=False)
+        _complain("A job failed: ", str(error))
+        record = error.folder / "error.json"  # what a lost worker had no time to write
+        if record.exists():
+            _complain("", f"Its traceback is in {record}.")
         sys.exit(1)
-    except OSError as error:  # no permission, disk full, a share that went away
-        problems.print(f"[bold red]Error:[/] {_escape(error)}", highlight=False)
-        sys.exit(2)
     except KeyboardInterrupt:
-        problems.print("Stopped. Run the same command again to go on.")
+        _complain("", "Stopped. Run the same command again to go on.")
         sys.exit(130)
 
 
-def _escape(error: Exception) -> str:
-    from rich.markup import escape
-
-    return escape(str(error))
+def _complain(head: str, text: str) -> None:
+    Console(stderr=True).print(Text.assemble((head, "bold red"), text), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -70,3 +70,22 @@ def test_assembling_reads_only_what_is_asked_for(pseudo):
     assert [len(part) for part in parts] == [1, 6]
     assert parts[0].augmentation.flip
     assert parts[1].augmentation == Augmentation()
+
+
+def test_true_pairs_are_repeated_to_their_least_share():
+    labels = np.ones((2, 2, 4, 4), np.uint8)
+    many = np.zeros((40, 4, 4, 3), np.uint8)
+    full = np.zeros((40, 2, 4, 4), np.uint8)
+    parts = assemble(
+        [
+            Source(pairs="full", augmentation=Augmentation()),
+            Source(pairs="labeled", augmentation=Augmentation(), least=0.3),
+        ],
+        labeled=Arrays(("a", "b"), IMAGES, labels),
+        unlabeled=Arrays(tuple("c" * 40), many, full),
+        pseudo=None,
+        policy=Policy(),
+        seed=0,
+    )
+    assert [len(part) for part in parts] == [40, 18]
+    assert sorted(parts[1].rows.tolist()) == [0] * 9 + [1] * 9

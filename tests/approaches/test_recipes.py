@@ -67,7 +67,7 @@ def test_published_preset():
     recipe = PAPER.recipe
     assert (recipe.epochs, recipe.batch, recipe.learning_rate) == (50, 32, 0.003)
     assert (PAPER.start_candidates, PAPER.candidates, PAPER.generations) == (10, 5, 5)
-    assert (PAPER.policy.input, PAPER.policy.label, PAPER.policy.filter) == ("black", "blank", True)
+    assert (PAPER.policy.input, PAPER.policy.label, PAPER.policy.filter) == ("black", "blank", None)
     assert (recipe.schedule, recipe.norm_momentum, recipe.select) == ("flat", 0.01, "paper")
 
 

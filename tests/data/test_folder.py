@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imasks.data.checksum import checksum
+from imasks.data.checksum import changed_files, checksum
 from imasks.data.files import write_png
 from imasks.data.folder import open_dataset
 from imasks.errors import UserError
@@ -22,7 +22,7 @@ def _put(*paths: Path) -> None:
 
 def _folder(root: Path, *, task="binary", classes=("x",), **splits: int) -> Path:
     root.mkdir(exist_ok=True)
-    (root / "dataset.toml").write_text(f'task = "{task}"\nclasses = {json.dumps(list(classes))}')
+    (root / "dataset.toml").write_text(f'task = "{task}"\nclasses = {json.dumps(list(classes))}\n')
     for split, count in splits.items():
         for index in range(count):
             _put(root / split / "images" / f"i{index}.png")
@@ -165,8 +165,8 @@ def test_checksum_follows_content_and_split_only(tmp_path):
 def test_second_checksum_only_looks_at_the_files(tmp_path, monkeypatch):
     data = open_dataset(_folder(tmp_path / "d", labeled=3))
     cache = tmp_path / "digests.json"
-    first = checksum(data, cache)
-    assert checksum(data, None) == first
+    first = checksum(data, None)
+    assert checksum(data, cache, expected=first) == first
     with monkeypatch.context() as patch:
         patch.setattr("imasks.data.checksum._digest", lambda path: pytest.fail(f"read {path}"))
         assert checksum(data, cache) == first
@@ -174,7 +174,58 @@ def test_second_checksum_only_looks_at_the_files(tmp_path, monkeypatch):
     image = data.splits["labeled"][0].image
     os.utime(image, ns=(1, 1))
     assert checksum(data, cache) == first
+    assert "labeled" in cache.read_text()
+    with monkeypatch.context() as patch:  # the new time is remembered, and the folder may move
+        patch.setattr("imasks.data.checksum._digest", lambda path: pytest.fail(f"read {path}"))
+        (tmp_path / "d").rename(tmp_path / "e")
+        data = open_dataset(tmp_path / "e")
+        assert checksum(data, cache) == first
+    image = data.splits["labeled"][0].image
     write_png(image, PIXELS + 1)
     assert checksum(data, cache) != first
     cache.write_text("{ broken")
     assert checksum(data, cache) == checksum(data, None)
+
+
+def test_changed_files_are_named(tmp_path):
+    folder = _folder(tmp_path / "d", labeled=4, unlabeled=2)
+    data, cache = open_dataset(folder), tmp_path / "digests.json"
+    assert changed_files(data, cache) == []  # nothing is remembered
+    first = checksum(data, None)
+    checksum(data, cache, expected="another")
+    assert not cache.exists()  # what the data should not be is not remembered
+    checksum(data, cache, expected=first)
+    assert changed_files(data, cache) == []
+
+    image = data.splits["labeled"][0].image
+    os.utime(image, ns=(1, 1))
+    gone, new = (
+        sorted((folder / "unlabeled/images").iterdir())[0],
+        folder / "unlabeled/images/z.png",
+    )
+    assert changed_files(data, cache) == []
+    write_png(image, PIXELS + 1)
+    gone.unlink()
+    write_png(new, PIXELS)
+    text = (folder / "dataset.toml").read_text()
+    (folder / "dataset.toml").write_text(text + "ignore = 7\n")
+    expected = [
+        "dataset.toml (changed)",
+        f"{image.relative_to(folder).as_posix()} (changed)",
+        f"unlabeled/images/{gone.name} (removed)",
+        "unlabeled/images/z.png (added)",
+    ]
+    for _ in range(2):  # looking at changed data does not forget what they were
+        changed = open_dataset(folder)
+        assert checksum(changed, cache) != first
+        assert changed_files(changed, cache) == expected
+
+
+def test_names_and_colours_do_not_count(tmp_path):
+    folder = _folder(tmp_path / "d", labeled=3)
+    first = checksum(open_dataset(folder), None)
+    text = (folder / "dataset.toml").read_text()
+    (folder / "dataset.toml").write_text(text + 'name = "other"\ncolors = ["#ff0000"]\n')
+    assert checksum(open_dataset(folder), None) == first
+    (folder / "dataset.toml").write_text(text + "channels = 3\n")
+    assert checksum(open_dataset(folder), None) != first

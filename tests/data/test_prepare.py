@@ -1,16 +1,19 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from imasks.data.arrays import _starts, load_arrays, prepare
+from imasks.data import memory
+from imasks.data.arrays import _starts, _tiles, load_arrays, prepare
 from imasks.data.card import Card, write_card
+from imasks.data.check import check_folder
 from imasks.data.files import UnreadableFile, write_png
 from imasks.data.folder import open_dataset
 from imasks.data.prepare import Preparation, plan_preparation, resize_image, resize_mask, to_uint8
@@ -58,6 +61,12 @@ def _rgb(h, w):
         ((400, 300), {"longer_side": 128}, (128, 96)),
         ((400, 300), {"size": (64, 48)}, (64, 48)),
         ((512, 600), {"longer_side": 256}, (224, 256)),
+        ((64, 64), {"longer_side": 128}, (128, 128)),
+        ((64, 64), {"at_most": 128}, (64, 64)),
+        ((400, 300), {"at_most": 128}, (128, 96)),
+        ((600, 512), {"at_most": 128}, (128, 112)),
+        ((400, 300), {"at_most": 128, "size": (256, 192)}, (256, 192)),
+        ((400, 300), {"at_most": 128, "longer_side": 256}, (256, 192)),
     ],
 )
 def test_sizes(tmp_path, shape, options, size):
@@ -65,9 +74,29 @@ def test_sizes(tmp_path, shape, options, size):
     prep = plan_preparation(data, **options)
     assert prep.size == size
     assert prep.fit == "resize"
-    assert prep.native == shape
+    assert prep.native == prep.largest == shape
     assert prep.levels is None
     assert prep.channels == 1
+
+
+def test_what_is_asked_for_goes_before_the_card(tmp_path):
+    images = {"labeled/a": _grey(400, 300), "val/b": _grey(400, 300)}
+    data = _dataset(tmp_path, images, size=(64, 64))
+    assert plan_preparation(data).size == (64, 64)
+    assert plan_preparation(data, at_most=32).size == (64, 64)
+    assert plan_preparation(data, longer_side=128).size == (128, 96)
+    assert plan_preparation(data, size=(96, 96)).size == (96, 96)
+    with pytest.raises(UserError, match=r"both a size and a longer side.*\[96, 96\] and 128"):
+        plan_preparation(data, size=(96, 96), longer_side=128)
+
+
+def test_the_largest_of_mixed_images(tmp_path):
+    shapes = [(40, 90), (50, 60), (70, 50), (40, 50), (40, 50)]
+    images = {f"labeled/{n}": _grey(*shape) for n, shape in enumerate(shapes)}
+    prep = plan_preparation(_dataset(tmp_path, images | {"val/v": _grey(200, 200)}))
+    assert prep.native == (40, 50)
+    assert prep.largest == (70, 90)
+    assert Preparation.from_json(json.loads(json.dumps(prep.to_json()))) == prep
 
 
 def test_large_images_are_tiled_unless_a_size_is_given(tmp_path):
@@ -127,7 +156,8 @@ def test_mixed_depths(tmp_path):
     _save(tmp_path / "val/masks/v.png", _grey(40, 40))
     with pytest.raises(UserError, match=r"differ in depth.*b\.tif.*one depth"):
         plan_preparation(open_dataset(tmp_path))
-    prep = Preparation(size=(32, 32), channels=1, fit="resize", levels=None, native=(40, 40))
+    options = {"levels": None, "native": (40, 40), "largest": (40, 40)}
+    prep = Preparation(size=(32, 32), channels=1, fit="resize", **options)
     with pytest.raises(UserError, match=r"uint16 where the labeled images are uint8"):
         to_uint8(_grey(4, 4, np.uint16)[..., None], prep)
     assert data.splits["labeled"]
@@ -142,7 +172,13 @@ def test_mixed_depths(tmp_path):
 def test_levels_are_monotone_and_saturate(image, low, width, channels):
     levels = ((float(low), float(low + width)),) * channels
     prep = Preparation(
-        size=(32, 32), channels=channels, fit="resize", levels=levels, native=(3, 4), depth="uint16"
+        size=(32, 32),
+        channels=channels,
+        fit="resize",
+        levels=levels,
+        native=(3, 4),
+        largest=(3, 4),
+        depth="uint16",
     )
     out = to_uint8(image, prep)
     assert out.shape == (3, 4, channels)
@@ -153,14 +189,16 @@ def test_levels_are_monotone_and_saturate(image, low, width, channels):
 
 @given(hnp.arrays(np.uint8, (2, 3, 1)))
 def test_channels_repeat_and_come_back(grey):
-    options = {"size": (32, 32), "fit": "resize", "levels": None, "native": (2, 3)}
+    sides = {"native": (2, 3), "largest": (2, 3)}
+    options = {"size": (32, 32), "fit": "resize", "levels": None, **sides}
     colour = to_uint8(grey, Preparation(channels=3, **options))
     assert colour.shape == (2, 3, 3)
     np.testing.assert_array_equal(to_uint8(colour, Preparation(channels=1, **options)), grey)
 
 
 def test_luminance():
-    options = {"size": (32, 32), "fit": "resize", "levels": None, "native": (1, 3)}
+    sides = {"native": (1, 3), "largest": (1, 3)}
+    options = {"size": (32, 32), "fit": "resize", "levels": None, **sides}
     colours = np.eye(3, dtype=np.uint8)[None] * 255
     assert to_uint8(colours, Preparation(channels=1, **options)).ravel().tolist() == [76, 150, 29]
 
@@ -185,19 +223,44 @@ def test_tiles_are_fewest_distinct_and_cover_everything(length, sixteenths):
     assert len(starts) == len(set(starts)) == max(1, -(-length // tile))
 
 
+def _tiling():
+    options = {"channels": 1, "levels": None, "native": (70, 100), "largest": (70, 100)}
+    return Preparation(size=(32, 48), fit="tile", **options)
+
+
+@given(st.integers(20, 150), st.integers(20, 150))
+@settings(max_examples=20, deadline=None)
+def test_every_pixel_of_val_and_test_is_scored_once(height, width):
+    image, labels = np.zeros((height, width, 1), np.uint8), np.ones((1, height, width), np.uint8)
+    once = [part.labels for part in _tiles(image, labels, (32, 48), once=True)]
+    assert sum(int((part == 1).sum()) for part in once) == height * width
+    every = [part.labels for part in _tiles(image, labels, (32, 48), once=False)]
+    assert all((a[b != 255] == 1).all() for a, b in zip(every, once, strict=True))
+
+
+def test_tiles_of_each_split_keep_or_share_their_labels(tmp_path):
+    images = {f"{split}/{n}": _grey(70, 100) for split in ("labeled", "val", "test") for n in "ab"}
+    data = _dataset(tmp_path / "d", images)
+    prepare(data, _tiling(), tmp_path / "out")
+    for split, scored in (("labeled", 2 * 9 * 32 * 48), ("val", 14000), ("test", 14000)):
+        labels = load_arrays(tmp_path / "out", split).labels
+        assert (labels != 255).sum() == scored
+
+
 def test_tiled_arrays_put_together_are_the_image(tmp_path):
     big, small = _grey(70, 100), _grey(20, 40)
     data = _dataset(tmp_path / "d", {"labeled/a": big, "labeled/b": small, "val/c": small})
-    options = {"channels": 1, "levels": None, "native": (70, 100)}
-    prep = Preparation(size=(32, 48), fit="tile", **options)
-    counts = prepare(data, prep, tmp_path / "out")["counts"]
+    counts = prepare(data, _tiling(), tmp_path / "out")["counts"]
     arrays = load_arrays(tmp_path / "out", "labeled")
-    assert counts["labeled"] == len(arrays.names) == 3 * 3 + 1
+    assert counts["labeled"] == len(arrays.images) == 3 * 3 + 1
+    assert arrays.names == ("a", "b")
+    assert arrays.source.tolist() == [0] * 9 + [1]
+    corners = [(y, x) for y in _starts(70, 32) for x in _starts(100, 48)] + [(0, 0)]
     seen = np.zeros(big.shape, bool)
-    for name, image, label in zip(*arrays, strict=True):
-        stem, corner = name.split("@")
-        y, x = map(int, corner.split(","))
-        if stem == "a":
+    for (y, x), source, image, label in zip(
+        corners, arrays.source, arrays.images, arrays.labels, strict=True
+    ):
+        if source == 0:
             part = np.s_[y : y + 32, x : x + 48]
             seen[part] = True
             np.testing.assert_array_equal(image[..., 0], big[part])
@@ -229,6 +292,7 @@ def test_arrays_in_memory_and_mapped_are_the_same(tmp_path):
         assert here.labels.shape == (len(here.names), 1, *prep.size)
         np.testing.assert_array_equal(here.images, mapped.images)
         np.testing.assert_array_equal(here.labels, mapped.labels)
+        assert here.source.tolist() == list(range(len(here.names)))
     assert load_arrays(out, "labeled", truth=False).labels is None
     assert load_arrays(out, "unlabeled").labels is None
     assert load_arrays(out, "labeled").names == ("a", "b", "c")
@@ -263,6 +327,57 @@ def test_unlabeled_truth_needs_every_mask(tmp_path):
     (tmp_path / "d/unlabeled/masks/a.png").unlink()
     prepare(open_dataset(tmp_path / "d"), prep, out)
     assert load_arrays(out, "unlabeled").labels is None
+
+
+def test_memory_counts_every_split_and_every_core(tmp_path, monkeypatch):
+    images = {f"{split}/{n}": _grey(32, 32) for split in ("labeled", "unlabeled") for n in "ab"}
+    data = _dataset(tmp_path / "d", images | {"val/v": _grey(32, 32)})
+    out = tmp_path / "out"
+    prepare(data, plan_preparation(data), out)
+    size = sum(path.stat().st_size for path in out.glob("*.npy"))
+    monkeypatch.setattr(memory, "_cores", lambda: 10)
+    for fits, there in ((True, 4 * 10 * size + 4), (False, 4 * 10 * size)):
+        monkeypatch.setattr(memory, "memory", lambda there=there: there)
+        assert isinstance(load_arrays(out, "val").images, np.memmap) != fits
+
+
+def test_memory_is_what_the_group_may_use(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "_LIMITS", ())
+    physical = memory.memory()
+    assert physical > 2**28
+    limit, none = tmp_path / "limit", tmp_path / "none"
+    limit.write_text("1048576\n")
+    none.write_text("max\n")
+    monkeypatch.setattr(memory, "_LIMITS", (tmp_path / "absent", none))
+    assert memory.memory() == physical
+    monkeypatch.setattr(memory, "_LIMITS", (none, limit))
+    assert memory.memory() == 2**20
+
+
+@pytest.mark.parametrize("fit", ["resize", "tile"])
+def test_a_bad_mask_of_an_unlabeled_image_stops_nothing(tmp_path, fit):
+    images = {f"{split}/{n}": _grey(40, 40) for split in ("labeled", "unlabeled") for n in "abc"}
+    _dataset(tmp_path / "d", images, fit=fit)
+    masks, out = tmp_path / "d/unlabeled/masks", tmp_path / "out"
+    for name in "abc":
+        _save(masks / f"{name}.png", np.ones((40, 40), np.uint8))
+    data = open_dataset(tmp_path / "d")
+    prep = plan_preparation(data, size=(32, 32))
+    prepare(data, prep, out)
+    assert load_arrays(out, "unlabeled").labels is not None
+    write_png(masks / "b.png", np.ones((40, 41), np.uint8))
+    (masks / "c.png").write_bytes(b"broken")
+    result = prepare(data, prep, out)
+    (note,) = result["skipped"]
+    assert re.search(r"all masks in unlabeled/masks.*2 cannot.*b\.png differs in size", note)
+    arrays = load_arrays(out, "unlabeled")
+    assert arrays.names == ("a", "b", "c")
+    assert arrays.labels is None
+    assert check_folder(tmp_path / "d").ok
+
+    write_png(tmp_path / "d/labeled/masks/a.png", np.ones((40, 41), np.uint8))
+    with pytest.raises(UnreadableFile, match=r"labeled/masks/a\.png"):
+        prepare(data, prep, out)
 
 
 def test_unreadable_images_are_skipped_only_where_unlabeled(tmp_path):

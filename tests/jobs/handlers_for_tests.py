@@ -82,6 +82,12 @@ def leave(job, store):
     sys.exit(0)
 
 
+def chatter(job, store):
+    print("not a report")
+    os.write(1, b"[]\n")
+    return {"read": sys.stdin.read()}
+
+
 def return_nonsense(job, store):
     return {"folder": Path()}
 
@@ -98,13 +104,14 @@ HANDLERS = {
         kill_when,
         raise_later,
         leave,
+        chatter,
         return_nonsense,
     )
 }
 
 
-def note_setup(file):
-    write(file, os.getpid())
+def note_setup(file, word):
+    write(file, f"{word} {os.getpid()}")
 
 
 def bad_setup():

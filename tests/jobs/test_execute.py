@@ -1,4 +1,3 @@
-import functools
 import importlib
 import os
 import pickle
@@ -16,6 +15,7 @@ from imasks.jobs import Job, JobFailed, Store, next_ready, run_all, walk
 
 HERE = Path(__file__).parent
 HANDLERS = "handlers_for_tests:HANDLERS"
+NOTE_SETUP = "handlers_for_tests:note_setup"
 
 
 @pytest.fixture(autouse=True)
@@ -184,22 +184,83 @@ def test_interrupted_job_can_be_done_again(store):
     run_all([failing("odd")], store, {"odd": lambda job, store: {}})
 
 
+def test_a_kill_before_the_done_mark_leaves_what_was_trained(store, monkeypatch):
+    job = Job(kind="train", params={})
+    trained = []
+
+    def train(job, store):
+        checkpoint = store.folder(job) / "checkpoint.txt"
+        if not checkpoint.exists():
+            trained.append(1)
+            checkpoint.write_text("trained")
+        return {"from": checkpoint.read_text()}
+
+    def kill(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "finish", kill)
+        with pytest.raises(KeyboardInterrupt):
+            run_all([job], store, {"train": train})
+    run_all([job], store, {"train": train})
+    assert trained == [1]
+    assert store.result(job) == {"from": "trained"}
+    assert not list(store.folder(job).glob("checkpoint*"))
+
+
 # --- Worker processes ---
 
 
-def test_workers_share_the_jobs(store, counts, helpers, tmp_path):
+def test_workers_share_the_jobs(store, counts, tmp_path):
     first = counts(0)
     jobs = [counts(number, (first,), seconds=0.05) for number in range(1, 13)]
-    setup = functools.partial(helpers.note_setup, str(tmp_path / "setup.txt"))
+    setup = {"setup": NOTE_SETUP, "setup_args": [str(tmp_path / "setup.txt"), "by"]}
     ticks = []
-    run_all(jobs, store, HANDLERS, workers=2, setup=setup, on_tick=lambda: ticks.append(1))
+    run_all(jobs, store, HANDLERS, workers=2, on_tick=lambda: ticks.append(1), **setup)
     assert counts.lines()[0] == 0
     assert sorted(counts.lines()) == list(range(13))
-    pids = (tmp_path / "setup.txt").read_text().split()
+    pids = (tmp_path / "setup.txt").read_text().replace("by ", "").split()
     assert len(set(pids)) == 2
     assert str(os.getpid()) not in pids
     assert ticks
     run_all(jobs, store, "no.such:THING", workers=2)  # all done: no worker is started
+
+
+def test_a_script_without_a_main_guard_is_not_run_again_by_its_workers(store, counts, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"""
+import sys
+sys.path.insert(0, {str(HERE)!r})
+from imasks.jobs import Job, Store, run_all
+jobs = [Job(kind="count", params={{"file": {str(counts(1).params["file"])!r}, "number": n}})
+        for n in range(3)]
+run_all(jobs, Store({str(store.root)!r}), {HANDLERS!r}, workers=2)
+print("once")
+"""
+    )
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "once\n", "")
+    assert sorted(counts.lines()) == [0, 1, 2]
+
+
+def test_what_jobs_print_and_read_does_not_reach_the_parents_pipes(store, capfd):
+    chatty = Job(kind="chatter", params={})
+    run_all([chatty], store, HANDLERS, workers=2)
+    assert store.result(chatty) == {"read": ""}
+    assert "not a report" in capfd.readouterr().err
+
+
+def test_an_errand_longer_than_a_pipe_holds(store, counts):
+    jobs = [counts(number) for number in range(3)]
+    long = {"setup": "handlers_for_tests:note_setup", "setup_args": [os.devnull, "x" * 2_000_000]}
+    run_all(jobs, store, HANDLERS, workers=2, **long)
+    assert sorted(counts.lines()) == [0, 1, 2]
+
+
+def test_no_worker_is_started_for_arguments_that_are_no_json(store, counts):
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        run_all([counts(1)], store, HANDLERS, workers=2, setup=NOTE_SETUP, setup_args=[store])
 
 
 def test_workers_need_handlers_by_name(store, counts):
@@ -249,6 +310,7 @@ def test_after_a_failure_work_begun_is_finished_and_no_more_begun(store, counts)
         run_all([slow, started, *after], store, HANDLERS, workers=2)
     assert store.done(slow)
     assert not any(store.done(job) for job in after)
+    assert [path.name for path in store.root.iterdir()] == ["jobs"]  # no flag is left behind
 
 
 def test_a_lost_worker_ends_the_others(store, tmp_path):

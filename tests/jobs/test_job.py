@@ -1,5 +1,6 @@
 import copy
 import enum
+import json
 import math
 import pickle
 from pathlib import Path
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imasks.jobs import Job, in_order
+from imasks.jobs.job import jobs_from_json, jobs_to_json
 
 scalars = (
     st.none()
@@ -157,3 +159,13 @@ def test_in_order_of_any_graph(graph, random):
     place = {job: number for number, job in enumerate(ordered)}
     assert all(place[needed] < place[job] for job in jobs for needed in job.inputs)
     assert in_order(ordered) == ordered
+
+
+@given(params, params)
+def test_jobs_come_back_from_json_text_with_their_keys(first, second):
+    start = Job(kind="fit", params=first, label="ä", weight=0.5)
+    jobs = in_order([Job(kind="rank", params=second, inputs=(start, fit(start=[]), start))])
+    back = jobs_from_json(json.loads(json.dumps(jobs_to_json(jobs))))
+    assert back == jobs
+    assert [(job.label, job.weight) for job in back] == [(job.label, job.weight) for job in jobs]
+    assert back[-1].inputs == jobs[-1].inputs

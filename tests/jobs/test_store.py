@@ -63,6 +63,16 @@ def test_finish(begun):
     assert Store(begun.root).result(JOB) == {"best": 3}
 
 
+def test_checkpoints_go_only_once_the_job_is_done(begun, monkeypatch):
+    checkpoint = begun.folder(JOB) / "checkpoint.safetensors"
+    checkpoint.write_bytes(b"state")
+    with pytest.raises(TypeError):
+        begun.finish(JOB, {"best": object()})
+    assert checkpoint.exists()
+    begun.finish(JOB, {})
+    assert not checkpoint.exists()
+
+
 def test_finish_leaves_nothing_when_the_result_is_not_json(begun):
     with pytest.raises(TypeError):
         begun.finish(JOB, {"best": object()})
@@ -156,6 +166,31 @@ def test_claim_excludes_another_process_until_it_is_killed(store):
         process.kill()
     with store.claim(JOB) as claimed:
         assert claimed
+
+
+def test_claimed_tells_whether_anyone_works_on_a_job(store):
+    assert not store.claimed(JOB)
+    assert not store.root.exists()
+    with store.claim(JOB):
+        assert store.claimed(JOB)
+        assert Store(store.root).claimed(JOB)
+    assert not store.claimed(JOB)
+    with store.claim(JOB) as claimed:  # asking leaves the claim free
+        assert claimed
+
+
+def test_asking_does_not_end_the_claim_of_another(store):
+    with store.claim(JOB):
+        assert store.claimed(JOB)
+        with store.claim(JOB) as second:
+            assert not second
+
+
+def test_claimed_where_one_may_only_read(store, monkeypatch):
+    monkeypatch.setattr(store_module.os, "access", lambda path, mode: False)
+    assert not store.claimed(JOB)
+    with store.claim(JOB):
+        assert store.claimed(JOB)
 
 
 # --- Failures ---

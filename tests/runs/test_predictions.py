@@ -17,7 +17,9 @@ from imasks.runs.predictions import common_root, list_inputs, predict_files
 from imasks.runs.predictor import Predictor
 from imasks.tasks import Binary, Multiclass, Multilabel
 
-PREP = Preparation(size=(32, 32), channels=3, fit="resize", levels=None, native=(40, 50))
+PREP = Preparation(
+    size=(32, 32), channels=3, fit="resize", levels=None, native=(40, 50), largest=(40, 50)
+)
 
 
 class Brightness(nn.Module):

@@ -20,8 +20,12 @@ from imasks.runs.run import open_run
 from imasks.tasks import Binary, Multiclass, Multilabel
 
 CPU = torch.device("cpu")
-TILES = Preparation(size=(32, 48), channels=3, fit="tile", levels=None, native=(100, 100))
-RESIZE = Preparation(size=(32, 48), channels=3, fit="resize", levels=None, native=(64, 96))
+TILES = Preparation(
+    size=(32, 48), channels=3, fit="tile", levels=None, native=(100, 100), largest=(100, 100)
+)
+RESIZE = Preparation(
+    size=(32, 48), channels=3, fit="resize", levels=None, native=(64, 96), largest=(64, 96)
+)
 TASKS = [Binary(["cell"]), Multiclass(["sea", "land", "ice"]), Multilabel(["a", "b"])]
 
 
@@ -216,6 +220,15 @@ def test_scales(scale, size, tiles):
     assert shown.shape[1:] == (32, 48, 3)
     expected = 4 if size == (97, 144) else tiles
     assert len(shown) == expected
+
+
+def test_images_as_large_as_the_largest_seen_are_shown_whole():
+    """Of images of mixed sizes, training and scoring have squeezed even the largest whole."""
+    mixed = replace(RESIZE, largest=(128, 192))
+    predictor = make([Pointwise(1)], Binary(["cell"]), mixed)
+    assert len(np.concatenate(seen(predictor, noise(192, 288)))) == 1
+    assert len(np.concatenate(seen(predictor, noise(193, 288)))) > 1
+    assert len(np.concatenate(seen(predictor, noise(20, 289)))) > 1
 
 
 def test_native_keeps_the_magnification_of_training():

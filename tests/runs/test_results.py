@@ -1,15 +1,20 @@
 import csv
+import math
+import shutil
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from imasks.errors import UserError
+from imasks.jobs import Job
 from imasks.runs.config import RunConfig, differences, read_config
 from imasks.runs.pictures import paint, write_pictures
-from imasks.runs.progress import Progression, duration
-from imasks.runs.results import Outcome, Spread, Step, gap_closed, rows
-from imasks.runs.run import plan_run, work
-from imasks.runs.tables import results_table, status_table, write_results_csv
+from imasks.runs.progress import Progression, duration, makespan, shown
+from imasks.runs.results import Outcome, Row, Spread, Step, gap_closed, rows
+from imasks.runs.run import open_run, plan_run, work
+from imasks.runs.tables import results_table, start_note, status_table, write_results_csv
 
 
 def outcome(approach, seed, *scores, complete=True):
@@ -22,6 +27,7 @@ def outcome(approach, seed, *scores, complete=True):
             ensemble_test=test,
             im_share=None,
             kept=None,
+            pseudo_label_score=None,
             parameters=1,
         )
         for number, (val, test) in enumerate(scores)
@@ -50,31 +56,40 @@ def test_the_generation_is_chosen_by_validation_never_by_test():
     assert rows([one])[0].test.mean == 0.6
 
 
-def test_the_gap_is_paired_by_seed():
+def test_a_score_that_is_no_number_is_never_chosen():
+    assert outcome("IM", 0, (math.nan, 0.9), (0.1, 0.6)).chosen.generation == 1
+
+
+def test_the_gap_is_that_of_the_means():
     found = [
         outcome("LDT", 0, (0.5, 0.5)),
         outcome("LDT", 1, (0.5, 0.6)),
         outcome("FDT", 0, (0.5, 0.7)),
         outcome("FDT", 1, (0.5, 1.0)),
         outcome("IM", 0, (0.5, 0.6)),
-        outcome("IM", 1, (0.5, 0.7)),
+        outcome("IM", 1, (0.5, 0.8)),
+        outcome("IM", 2, (0.5, 0.1)),  # LDT and FDT are not there yet
     ]
-    gap = rows(found)[2].gap
-    assert gap.mean == pytest.approx((0.5 + 0.25) / 2)
-    assert gap.count == 2
-    assert rows(found)[0].gap.mean == 0
-    assert rows(found)[1].gap.mean == 1
+    found_rows = rows(found)
+    assert found_rows[2].gap == pytest.approx((0.7 - 0.55) / (0.85 - 0.55))
+    assert (found_rows[0].gap, found_rows[1].gap) == (0, 1)
+    assert "50%" in text(results_table(found_rows, score="iou"))
+
+
+def test_the_gap_drops_no_seed_in_which_fdt_is_not_above_ldt():
+    ldt, fdt, im = {0: 0.5, 1: 0.7}, {0: 0.9, 1: 0.6}, {0: 0.6, 1: 0.6}
+    assert gap_closed(im, ldt, fdt) == pytest.approx(0)  # not 25 %, the first seed's own
 
 
 def test_no_gap_without_bounds():
-    assert gap_closed(0.5, None, 0.7) is None
-    assert gap_closed(0.5, 0.7, 0.6) is None
-    assert gap_closed(None, 0.5, 0.7) is None
+    assert gap_closed({0: 0.5}, {}, {0: 0.7}) is None
+    assert gap_closed({0: 0.5}, {1: 0.4}, {0: 0.7, 1: 0.7}) is None
+    assert gap_closed({0: 0.5}, {0: 0.7}, {0: 0.7}) is None
 
 
 def test_spread():
     assert str(Spread.of([0.5])) == "0.500"
-    assert str(Spread.of([0.4, 0.6, None])) == "0.500 ± 0.141"
+    assert str(Spread.of([0.4, 0.6, None])) == "0.500±0.141"
     assert Spread.of([None]) is None
 
 
@@ -83,6 +98,62 @@ def test_an_unfinished_approach_says_so():
     assert "IM (1/4 jobs)" in shown
     assert "Not finished" in shown
     assert "no spread" in shown
+
+
+def test_results_are_readable_in_80_columns(monkeypatch):
+    spread = Spread(mean=0.731, deviation=0.012, count=5)
+    row = Row(
+        approach="Noisy Student",
+        generation=(2, 1, 2, 2, 2),
+        val=spread,
+        test=spread,
+        ensemble_test=spread,
+        gap=-1.04,
+        seconds=120 * 3600 + 3540,
+        complete=False,
+        progress="13/24",
+    )
+    monkeypatch.setenv("COLUMNS", "80")
+    console = Console()
+    with console.capture() as capture:
+        console.print(results_table([row], score="iou"))
+    shown = capture.get()
+    assert shown.count("0.731±0.012") == 3
+    for whole in ("Noisy Student", "(13/24 jobs)", "1-2", "-104%", "120h59min"):
+        assert whole in shown
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_a_start_that_no_generation_beat_is_named():
+    worse = outcome("IM", 0, (0.5, 0.9), (0.5, 0.6))  # as good is not better
+    better = outcome("IM+", 1, (0.5, 0.9), (0.6, 0.6))
+    assert start_note([worse]).startswith("No generation beat the supervised start")
+    assert "of IM (seed 0) beat" in start_note([worse, better])
+    assert start_note([better, outcome("LDT", 0, (0.5, 0.5))]) is None
+    assert start_note([outcome("IM", 0, (0.5, 0.9), (0.4, 0.6), complete=False)]) is None
+
+
+@pytest.mark.parametrize(("workers", "expected"), [(1, 40.0), (2, 30.0), (3, 20.0), (9, 20.0)])
+def test_three_candidates_on_two_workers_take_two_rounds(workers, expected):
+    prepare = Job(kind="prepare", params={})  # done: not among those left
+    fits = [Job(kind="fit", params={"n": n}, inputs=(prepare,)) for n in range(3)]
+    jobs = [*fits, Job(kind="rank", params={}, inputs=(prepare, *fits))]
+    cost = {job.key: 10.0 for job in jobs}
+    assert makespan(jobs, cost, workers=workers) == expected
+
+
+@given(st.lists(st.tuples(st.floats(0, 9), st.sets(st.integers(0, 19), max_size=3)), max_size=20))
+def test_time_on_the_clock_lies_between_its_bounds(drawn):
+    jobs, cost = [], {}
+    for number, (seconds, needs) in enumerate(drawn):
+        inputs = tuple(jobs[at] for at in sorted(needs) if at < number)
+        jobs.append(Job(kind="fit", params={"n": number}, inputs=inputs))
+        cost[jobs[-1].key] = seconds
+    total = sum(cost.values())
+    assert makespan(jobs, cost, workers=1) == pytest.approx(total)
+    three, all_ = (makespan(jobs, cost, workers=count) for count in (3, len(jobs)))
+    assert max(total / 3, all_) - 1e-9 <= three <= total + 1e-9
 
 
 @pytest.mark.parametrize(
@@ -127,6 +198,9 @@ def test_status_shows_what_is_done_and_what_remains(half_run):
     assert 0 < state.done < state.jobs
     assert 0 < state.share < 1
     assert state.remaining > 0
+    assert state.waiting == pytest.approx(state.remaining)
+    many = Progression(half_run.plan.targets, half_run.store, workers=9).state()
+    assert state.remaining / 9 < many.waiting < state.remaining
     shown = text(status_table(half_run))
     assert "LDT" in shown
     assert "IM (4/8 jobs)" in shown
@@ -151,6 +225,32 @@ def test_results_as_csv(half_run):
     assert (start["approach"], start["generation"]) == ("IM", "0")  # the shared start
     assert row["chosen"] == "yes"
     assert 0 <= float(row["test"]) <= 1
+    assert row["pseudo_label_score"] == ""
+
+
+def test_the_quality_of_pseudo_labels_is_reported(half_run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(half_run.folder, copy)
+    run = open_run(copy)
+    work(run, workers=1, console=Console(quiet=True))
+    label = run.plan.lines[1].generations[1].label
+    with write_results_csv(run).open() as file:
+        found = list(csv.DictReader(file))[2]["pseudo_label_score"]
+    score = run.config.make_task().primary
+    assert float(found) == run.store.result(label)["agreement"][score]
+
+
+def test_a_quiet_console_is_left_alone(half_run, capsys):
+    console = Console(quiet=True, force_terminal=True)
+    with shown(half_run.plan.targets, half_run.store, console, 1):
+        print("somebody else's line")
+    assert capsys.readouterr().out == "somebody else's line\n"
+
+
+def test_a_plain_console_gets_lines(half_run, capsys):
+    with shown(half_run.plan.targets, half_run.store, Console(), 1):
+        pass
+    assert "4/8 jobs" in capsys.readouterr().out
 
 
 def test_nothing_to_picture_yet(half_run):

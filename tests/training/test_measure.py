@@ -71,6 +71,36 @@ def test_selection_of_the_paper_weighs_pixels_of_the_score_images():
     assert paper.selection != pytest.approx(score.selection, abs=1e-3)
 
 
+def tiles_of_one_object(object_in):
+    """Eight tiles of one image; one holds an object, which is bright."""
+    images = np.zeros((8, 16, 16, 1), np.uint8)
+    images[object_in, 4:9, 4:9] = 255
+    labels = (images[..., 0] > 128)[:, None].astype(np.uint8)
+    return Arrays(("image",), images, labels, np.zeros(8, np.int64))
+
+
+@pytest.mark.parametrize("select", ["paper", "score"])
+def test_images_are_scored_not_tiles(select):
+    tiles, task = tiles_of_one_object(3), Binary(["x"])
+    measured = measure(Brightness(), tiles, task, Recipe(select=select), device=CPU)
+    assert measured.overlaps.tolist() == [[[25, 25, 25]]]
+    assert measured.scores["iou"] == pytest.approx(1)
+    assert measured.selection == pytest.approx(1)
+
+
+def test_two_images_of_several_tiles():
+    tiles, task = tiles_of_one_object(3), Binary(["x"])
+    source = np.array([0, 0, 0, 0, 0, 1, 1, 1])
+    two = tiles._replace(names=("a", "b"), source=source)
+    measured = measure(Brightness(), two, task, Recipe(), device=CPU)
+    assert measured.overlaps.tolist() == [[[25, 25, 25]], [[0, 0, 0]]]
+    every = tiles._replace(names=tuple("abcdefgh"), source=np.arange(8))
+    alone = tiles._replace(names=every.names, source=None)
+    found = [measure(Brightness(), each, task, Recipe(), device=CPU) for each in (every, alone)]
+    assert found[0].scores == found[1].scores
+    assert found[0].overlaps.equal(found[1].overlaps)
+
+
 def test_multilabel_selects_by_loss_and_leaves_ignored_pixels_out():
     arrays = split(2)
     labels = np.repeat(arrays.labels, 2, axis=1)

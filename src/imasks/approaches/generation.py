@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import ceil
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -31,11 +32,13 @@ class Source:
         pairs: "labeled", "full" (the unlabeled images with their true masks) or "pseudo".
         augmentation: drawn at every step, or once for each of ``frozen`` copies.
         frozen: 0: augment at every step; k: k augmented copies made before training.
+        least: pairs are repeated until they make up at least this share of the training set.
     """
 
     pairs: Literal["labeled", "full", "pseudo"]
     augmentation: Augmentation
     frozen: int = 0
+    least: float = 0.0
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Source:
@@ -44,6 +47,7 @@ class Source:
             pairs=values["pairs"],
             augmentation=Augmentation(**values["augmentation"]),
             frozen=values["frozen"],
+            least=values["least"],
         )
 
 
@@ -60,7 +64,8 @@ def sources(
     # Where augmentation costs nothing, noise on pseudo-labels alone would leave the labeled
     # pairs, the only true ones, to be learned by heart.
     labeled = "augmented" if preset.on_the_fly and approach.noise else approach.labeled
-    return (*pseudo, *_true("labeled", labeled, preset, ladder))
+    true = _true("labeled", labeled, preset, ladder)
+    return (*pseudo, *(replace(source, least=preset.least_labeled) for source in true))
 
 
 def width(approach: Approach, ladder: Ladder, generation: int) -> float:
@@ -107,7 +112,9 @@ def assemble(
         else:
             part = replace(part, augmentation=source.augmentation)
         parts.append(part)
-    return parts
+    return [
+        _repeated(part, source.least, parts) for part, source in zip(parts, wanted, strict=True)
+    ]
 
 
 def pseudo_part(images: np.ndarray, pseudo: PseudoLabels, policy: Policy) -> Part:
@@ -135,6 +142,8 @@ def _pseudo(
     noise = _at(ladder.noise, generation) if approach.noise else _plain(preset, ladder)
     if preset.on_the_fly:
         yield Source(pairs="pseudo", augmentation=replace(noise, share=preset.share))
+        for _ in range(approach.plain_copies):
+            yield Source(pairs="pseudo", augmentation=_plain(preset, ladder))
     else:
         yield Source(pairs="pseudo", augmentation=noise, frozen=1 if approach.noise else 0)
         for _ in range(approach.plain_copies):
@@ -159,6 +168,15 @@ def _plain(preset: Preset, ladder: Ladder) -> Augmentation:
         return Augmentation()
     strong = ladder.augmented
     return Augmentation(flip=strong.flip, free_rotation=strong.free_rotation)
+
+
+def _repeated(part: Part, least: float, parts: Sequence[Part]) -> Part:
+    others = sum(len(one) for one in parts) - len(part)
+    if not least or not others or not len(part):
+        return part
+    times = ceil(least / (1 - least) * others / len(part))
+    rows = np.arange(len(part.images)) if part.rows is None else part.rows
+    return replace(part, rows=np.tile(rows, max(1, times)))
 
 
 def _part(arrays: Arrays) -> Part:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from typing import ClassVar, Literal
+from typing import Literal
 
 from imasks.approaches.approach import Approach
 from imasks.data.augment import Augmentation
@@ -154,6 +154,10 @@ LADDERS: Mapping[str, Ladder] = {  # METHOD 11
 }
 
 
+InputPolicy = Literal["black", "keep"]
+LabelPolicy = Literal["blank", "ignore"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Policy:
     """What happens to an image whose pseudo-label has an inconsistency mask.
@@ -163,16 +167,14 @@ class Policy:
         label: "blank": background, or the reserved class of a multiclass task, as published;
             "ignore": masked pixels take no part in the loss.
         filter: keep only images of which the agreed foreground is larger than the mask (binary),
-            or in which all networks see the same classes (multiclass).
+            or in which all networks see the same classes (multiclass). None: as published, for
+            binary tasks only.
         morphology: changes the mask before it is cut out.
     """
 
-    inputs: ClassVar = ("black", "keep")
-    labels: ClassVar = ("blank", "ignore")
-
-    input: Literal["black", "keep"] = "black"
-    label: Literal["blank", "ignore"] = "blank"
-    filter: bool = True
+    input: InputPolicy = "black"
+    label: LabelPolicy = "blank"
+    filter: bool | None = None
     morphology: Morphology = field(default_factory=Morphology)
 
 
@@ -191,6 +193,7 @@ class Preset:
             "augmented" labeled pairs then are the pair itself and ``copies`` augmented ones.
         copies: see there.
         plain: what even "plain" pairs undergo at every step (only if ``on_the_fly``).
+        least_labeled: share of true pairs below which they are repeated beside pseudo-labeled ones.
         strength: show "augmented" pairs changed as strongly as pseudo-labeled ones in this
             generation; 0: by the ladder's own, strongest, setting.
         share: of images whose brightness, sharpness or noise is touched (only if ``on_the_fly``).
@@ -205,6 +208,7 @@ class Preset:
     on_the_fly: bool = False
     copies: int = 9
     plain: Literal["nothing", "position"] = "nothing"
+    least_labeled: float = 0.0
     strength: int = 0
     share: float = 1.0
 
@@ -227,8 +231,9 @@ PRESETS: Mapping[str, Preset] = {
     "paper": Preset(),
     "default": Preset(
         recipe=Recipe(
-            steps=3000,
+            steps=2000,
             batch=8,
+            learning_rate=0.01,
             schedule="cosine",
             weight_decay=0.01,
             norm_momentum=0.1,
@@ -243,6 +248,7 @@ PRESETS: Mapping[str, Preset] = {
         policy=Policy(input="keep", label="ignore", filter=False),
         on_the_fly=True,
         plain="position",
+        least_labeled=0.3,
         strength=3,
         share=0.5,
     ),

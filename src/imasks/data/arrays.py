@@ -1,12 +1,11 @@
 """The arrays of a prepared data set: written once, then loaded or mapped from the disk.
 
-Shape letters: N images, P label planes (1 for binary and multiclass, one a class for multilabel),
-H height, W width, C channels.
+Shape letters: N rows, each a whole image or a tile of one, M images, P label planes (1 for binary
+and multiclass, one a class for multilabel), H height, W width, C channels.
 """
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -14,21 +13,32 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imasks.data.card import Card, read_labels
 from imasks.data.files import Bytes, UnreadableFile, atomic, ordered, read_image, write_text
 from imasks.data.folder import SPLITS, Dataset, Sample
+from imasks.data.memory import fits_in_memory
 from imasks.data.prepare import Preparation, resize_image, resize_mask, to_uint8
 from imasks.encoding import IGNORE
 from imasks.errors import UserError
 
 
 class Arrays(NamedTuple):
-    """One split: N names, images uint8 [N,H,W,C], labels uint8 [N,P,H,W] or None."""
+    """One split.
+
+    Attributes:
+        names: of the M images.
+        images: uint8 [N,H,W,C].
+        labels: uint8 [N,P,H,W], or None.
+        source: int64 [N], ascending: the index of the image that each row shows, all or a tile of
+            it; None: row n is image n.
+    """
 
     names: tuple[str, ...]
     images: Bytes
     labels: Bytes | None
+    source: NDArray[np.int64] | None = None
 
 
 def prepare(
@@ -38,11 +48,12 @@ def prepare(
     *,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Write every split as arrays: SPLIT_images.npy, SPLIT_labels.npy and SPLIT_names.json.
+    """Write every split as SPLIT_images.npy, SPLIT_labels.npy, _source.npy and _names.json.
 
     Images are decoded in threads and written one after another, so memory stays flat. Unlabeled
-    labels are written only if every unlabeled image has masks. The names of tiles are NAME@y,x
-    with the corner in pixels of the image.
+    labels, which are a yardstick only, are written if every unlabeled image has masks and all of
+    them can be used. Tiles of one image overlap; in val and test a pixel's label stands in the
+    first tile that shows it and is ignored in the others, so that each is scored once.
 
     Args:
         dataset: what to read.
@@ -52,10 +63,11 @@ def prepare(
 
     Returns:
         {"skipped": [file and reason, ...], "counts": {split: N}}; unlabeled images are skipped that
-        cannot be read or are of another depth than the labeled ones.
+        cannot be read or are of another depth than the labeled ones, and the masks of unlabeled
+        images, all of them, if one cannot be used.
 
     Raises:
-        UserError: a file outside of unlabeled/images cannot be used, or none inside.
+        UserError: a file outside of unlabeled/ cannot be used, or no image inside.
     """
     out.mkdir(parents=True, exist_ok=True)
     total = sum(len(samples) for samples in dataset.splits.values())
@@ -82,39 +94,49 @@ def load_arrays(out: Path, split: str, *, truth: bool = True, ram_share: float =
         out: the folder of the arrays.
         split: "labeled", "unlabeled", "val" or "test".
         truth: whether to load the labels, where there are any.
-        ram_share: above this share of the machine's memory, the arrays stay on the disk and are
-            mapped, copy-on-write: nothing that is done to them reaches the disk.
+        ram_share: the arrays of all splits are held in memory if that takes less than this share
+            of it even when one process per core does so. Otherwise they stay on the disk and are
+            mapped, and processes share what the system keeps of them in memory. A limit set on
+            this process's group (a container's) counts as the memory there is. Mapped arrays are
+            copy-on-write: nothing that is done to them reaches the disk.
 
     Raises:
         UserError: the arrays are not there.
     """
     paths = {kind: out / f"{split}_{kind}.npy" for kind in ("images", "labels")}
-    names = out / f"{split}_names.json"
-    for path in (names, paths["images"]):
+    names, source = out / f"{split}_names.json", out / f"{split}_source.npy"
+    for path in (names, source, paths["images"]):
         if not path.is_file():
             raise UserError(f"{path} is missing", remedy="Prepare the data set again.")
     truth = truth and paths["labels"].is_file()
-    size = sum(paths[kind].stat().st_size for kind in ("images", "labels")[: 1 + truth])
-    in_memory = size < ram_share * _physical_memory()
+    in_memory = fits_in_memory(sum(path.stat().st_size for path in out.glob("*.npy")), ram_share)
     return Arrays(
         names=tuple(json.loads(names.read_text(encoding="utf-8"))),
         images=_load(paths["images"], in_memory),
         labels=_load(paths["labels"], in_memory) if truth else None,
+        source=np.load(source, allow_pickle=False),
     )
 
 
 class _Part(NamedTuple):
     """A whole image or one tile of it: image [h,w,C], labels [P,h,w] or None."""
 
-    name: str
     image: Bytes
     labels: Bytes | None
+
+
+class _Read(NamedTuple):
+    """The parts of one image; `bad_mask` says why they lack the labels that they should have."""
+
+    name: str
+    parts: list[_Part]
+    bad_mask: UnreadableFile | None
 
 
 def _prepare_split(
     dataset: Dataset, split: str, prep: Preparation, out: Path, advance: Callable[[], None]
 ) -> tuple[int, list[str]]:
-    """Write one split; give the number of images written, and which were skipped and why."""
+    """Write one split; give the number of rows written, and what was skipped and why."""
     card, samples = dataset.card, dataset.splits[split]
     unlabeled = split == "unlabeled"
     truth = not unlabeled or (bool(samples) and all(sample.masks for sample in samples))
@@ -123,22 +145,27 @@ def _prepare_split(
         labels_path.unlink(missing_ok=True)
     P = len(card.classes) if card.task == "multilabel" else 1
     names: list[str] = []
+    source: list[int] = []
     skipped: list[str] = []
+    bad_masks: list[str] = []
     with ExitStack() as stack:
         images = stack.enter_context(
             _array_file(out / f"{split}_images.npy", (*prep.size, prep.channels))
         )
         labels = stack.enter_context(_array_file(labels_path, (P, *prep.size))) if truth else None
-        read = partial(_read_sample, card=card, prep=prep, truth=truth, may_skip=unlabeled)
-        for parts in ordered(read, samples):
-            if isinstance(parts, UnreadableFile):
-                skipped.append(str(parts))
+        read = partial(_read_sample, card=card, prep=prep, split=split, truth=truth)
+        for found in ordered(read, samples):
+            if isinstance(found, UnreadableFile):
+                skipped.append(str(found))
             else:
-                for part in parts:
-                    names.append(part.name)
+                source += [len(names)] * len(found.parts)
+                names.append(found.name)
+                for part in found.parts:
                     images(part.image)
                     if labels and part.labels is not None:
                         labels(part.labels)
+                if found.bad_mask is not None:
+                    bad_masks.append(str(found.bad_mask))
             advance()
     if skipped and not names:
         raise UserError(
@@ -146,31 +173,51 @@ def _prepare_split(
             value=skipped[0],
             remedy="Replace these images, or take all of them out.",
         )
+    if bad_masks:
+        labels_path.unlink()
+        skipped.append(
+            f"all masks in {split}/masks, which are a yardstick only: {len(bad_masks)} cannot be "
+            f"used. {bad_masks[0]}"
+        )
+    with atomic(out / f"{split}_source.npy") as temp, temp.open("wb") as file:
+        np.save(file, np.array(source, np.int64))
     write_text(out / f"{split}_names.json", json.dumps(names))
-    return len(names), skipped
+    return len(source), skipped
 
 
 def _read_sample(
-    sample: Sample, *, card: Card, prep: Preparation, truth: bool, may_skip: bool
-) -> list[_Part] | UnreadableFile:
+    sample: Sample, *, card: Card, prep: Preparation, split: str, truth: bool
+) -> _Read | UnreadableFile:
     """Decode one image and its masks; give the error of an unusable image that may be skipped."""
+    may_skip = split == "unlabeled"
     try:
         image = to_uint8(read_image(sample.image), prep, source=sample.image)
     except UnreadableFile as error:
         if may_skip:
             return error
         raise
-    labels = read_labels(sample.masks, card, image.shape[:2]) if truth else None
+    labels, bad_mask = None, None
+    try:
+        labels = read_labels(sample.masks, card, image.shape[:2]) if truth else None
+    except UnreadableFile as error:
+        if not may_skip:
+            raise
+        bad_mask = error
     if prep.fit == "tile":
-        return list(_tiles(sample.name, image, labels, prep.size))
-    small = None if labels is None else resize_mask(labels, prep.size)
-    return [_Part(sample.name, resize_image(image, prep.size), small)]
+        parts = list(_tiles(image, labels, prep.size, once=split in ("val", "test")))
+    else:
+        small = None if labels is None else resize_mask(labels, prep.size)
+        parts = [_Part(resize_image(image, prep.size), small)]
+    return _Read(sample.name, parts, bad_mask)
 
 
-def _tiles(name: str, image: Bytes, labels: Bytes | None, size: tuple[int, int]) -> Iterator[_Part]:
+def _tiles(
+    image: Bytes, labels: Bytes | None, size: tuple[int, int], *, once: bool
+) -> Iterator[_Part]:
     """Cut the fewest tiles that cover an image, spread evenly; smaller images are padded first.
 
-    The padding mirrors the image and is ignored in the labels.
+    The padding mirrors the image and is ignored in the labels, as is, for `once`, what an earlier
+    tile has shown.
     """
     h, w = size
     H, W = max(h, image.shape[0]), max(w, image.shape[1])
@@ -180,8 +227,13 @@ def _tiles(name: str, image: Bytes, labels: Bytes | None, size: tuple[int, int])
         labels = np.pad(labels, ((0, 0), *pad), constant_values=IGNORE)
     for y in _starts(H, h):
         for x in _starts(W, w):
-            part = None if labels is None else labels[:, y : y + h, x : x + w]
-            yield _Part(f"{name}@{y},{x}", image[y : y + h, x : x + w], part)
+            part = None
+            if labels is not None:
+                seen = labels[:, y : y + h, x : x + w]
+                part = seen.copy()
+                if once:
+                    seen[:] = IGNORE
+            yield _Part(image[y : y + h, x : x + w], part)
 
 
 def _starts(length: int, tile: int) -> list[int]:
@@ -220,10 +272,3 @@ def _array_file(path: Path, shape: tuple[int, ...]) -> Iterator[Callable[[Bytes]
 def _load(path: Path, in_memory: bool) -> Bytes:
     array: Bytes = np.load(path, mmap_mode=None if in_memory else "c", allow_pickle=False)
     return array
-
-
-def _physical_memory() -> int:
-    """Bytes of memory of this machine; 8 GiB where the system does not tell (Windows)."""
-    if not hasattr(os, "sysconf"):
-        return 8 * 2**30
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

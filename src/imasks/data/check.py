@@ -132,11 +132,12 @@ def _look(folder: Path, card: Card, task: tuple[str, Sample]) -> _Record:
     record = _Record(split=split, name=sample.name)
     problems: list[_Problem] = []
     shape: tuple[int, int] | None = None
+    # Training leaves out unlabeled images and masks that it cannot use.
+    level: Level = "warning" if split == "unlabeled" else "error"
     try:
         image = read_image(sample.image)
     except UnreadableFile as error:
-        # Unlabeled images that cannot be read are left out of training.
-        problems.append(_Problem.of("warning" if split == "unlabeled" else "error", folder, error))
+        problems.append(_Problem.of(level, folder, error))
     else:
         shape = (image.shape[0], image.shape[1])
         kind = f"{image.dtype} {'RGB' if image.shape[2] == 3 else 'grey'}"
@@ -147,7 +148,7 @@ def _look(folder: Path, card: Card, task: tuple[str, Sample]) -> _Record:
         try:
             planes.append(read_labels((path,), card, shape))
         except UnreadableFile as error:
-            problems.append(_Problem.of("error", folder, error))
+            problems.append(_Problem.of(level, folder, error))
         else:
             if is_lossy(path):
                 reason = "is a mask compressed with loss; it is cut at half of 255"

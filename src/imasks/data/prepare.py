@@ -37,6 +37,7 @@ class Preparation:
         levels: for each channel the values that become 0 and 255; None for 8-bit images, which
             stay as they are.
         native: median (height, width) of the labeled images in their files.
+        largest: the largest height and the largest width of the labeled images in their files.
         depth: dtype of the images in their files: "uint8", "uint16" or "float32".
     """
 
@@ -45,6 +46,7 @@ class Preparation:
     fit: Literal["resize", "tile"]
     levels: tuple[tuple[float, float], ...] | None
     native: tuple[int, int]
+    largest: tuple[int, int]
     depth: str = "uint8"
 
     def to_json(self) -> dict[str, Any]:
@@ -62,50 +64,63 @@ class Preparation:
             fit=values["fit"],
             levels=None if levels is None else tuple((low, high) for low, high in levels),
             native=(values["native"][0], values["native"][1]),
+            largest=(values["largest"][0], values["largest"][1]),
             depth=values["depth"],
         )
 
 
 def plan_preparation(
-    dataset: Dataset, *, size: tuple[int, int] | None = None, longer_side: int | None = None
+    dataset: Dataset,
+    *,
+    size: tuple[int, int] | None = None,
+    longer_side: int | None = None,
+    at_most: int | None = None,
 ) -> Preparation:
     """Decide size, channels and grey levels from the card and the labeled images.
 
     Args:
         dataset: the data set; all its labeled images are read.
         size: (height, width), multiples of 16; goes before the card's.
-        longer_side: in pixels, where neither `size` nor the card says a size; the shape follows
-            the images' median. By default 256, or less where the images are smaller.
+        longer_side: in pixels, instead of `size`, and also before the card's; the shape follows
+            the images' median.
+        at_most: in pixels, where nobody says a size: whole images are shown, and their longer
+            side becomes this one, or less where the images are smaller. By default 256, and much
+            larger images are cut into tiles.
 
     Raises:
-        UserError: a size is no multiple of 16, or the labeled images differ in depth.
+        UserError: a size is no multiple of 16, there is also a longer side, or the labeled images
+            differ in depth.
     """
     card, labeled = dataset.card, dataset.splits["labeled"]
-    if size is None:
+    _check_asked(size, longer_side)
+    if size is None and longer_side is None:
         size = card.size
     if size is not None:
         _check_size(size)
-    if longer_side is not None and longer_side < SMALLEST:
-        remedy = f"Allowed: {SMALLEST} or more."
-        raise UserError("the longer side is too short", value=longer_side, remedy=remedy)
     share = MAX_PIXELS // max(1, len(labeled))
     surveys = list(ordered(lambda sample: _survey(sample, share), labeled))
     native = (
         round(float(np.median([survey.shape[0] for survey in surveys]))),
         round(float(np.median([survey.shape[1] for survey in surveys]))),
     )
+    largest = (
+        max(survey.shape[0] for survey in surveys),
+        max(survey.shape[1] for survey in surveys),
+    )
     channels = card.channels or (3 if any(survey.coloured for survey in surveys) else 1)
     fit: Literal["resize", "tile"] = "resize"
-    large = min(native) >= 2 * USUAL_SIDE and size is None and longer_side is None
-    if card.fit == "tile" or (card.fit == "auto" and large):
+    open_size = size is None and longer_side is None and at_most is None
+    large = min(native) >= 2 * USUAL_SIDE
+    if card.fit == "tile" or (card.fit == "auto" and large and open_size):
         fit = "tile"
     depth = _one_depth(labeled, surveys)
     return Preparation(
-        size=size or _find_size(native, fit, longer_side),
+        size=size or _find_size(native, fit, longer_side, at_most or USUAL_SIDE),
         channels=channels,
         fit=fit,
         levels=None if depth == "uint8" else _levels(surveys, channels),
         native=native,
+        largest=largest,
         depth=depth,
     )
 
@@ -200,6 +215,15 @@ def _levels(surveys: Sequence[_Survey], channels: int) -> tuple[tuple[float, flo
     )
 
 
+def _check_asked(size: tuple[int, int] | None, longer_side: int | None) -> None:
+    if size is not None and longer_side is not None:
+        value = f"{list(size)} and {longer_side}"
+        raise UserError("both a size and a longer side are given", value=value, remedy="Give one.")
+    if longer_side is not None and longer_side < SMALLEST:
+        remedy = f"Allowed: {SMALLEST} or more."
+        raise UserError("the longer side is too short", value=longer_side, remedy=remedy)
+
+
 def _check_size(size: tuple[int, int]) -> None:
     if any(side % STEP or side < SMALLEST for side in size):
         near = [_to_step(side) for side in size]
@@ -211,13 +235,13 @@ def _check_size(size: tuple[int, int]) -> None:
 
 
 def _find_size(
-    native: tuple[int, int], fit: Literal["resize", "tile"], longer_side: int | None
+    native: tuple[int, int], fit: Literal["resize", "tile"], longer_side: int | None, at_most: int
 ) -> tuple[int, int]:
     if fit == "tile":  # native pixels: no larger than needed to hold a small image whole
-        side = _to_step(longer_side or USUAL_SIDE)
+        side = _to_step(longer_side or at_most)
         height, width = (min(side, max(SMALLEST, STEP * math.ceil(n / STEP))) for n in native)
         return height, width
-    scale = (longer_side or min(USUAL_SIDE, max(native))) / max(native)
+    scale = (longer_side or min(at_most, max(native))) / max(native)
     return _to_step(native[0] * scale), _to_step(native[1] * scale)
 
 

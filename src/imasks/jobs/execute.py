@@ -1,27 +1,23 @@
 """Do all jobs, in this process or in worker processes that each do the walk."""
 
-import ctypes
-import importlib
-import multiprocessing
+import json
 import os
-import signal
+import secrets
+import subprocess
 import threading
-import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
 
 from imasks.errors import UserError
-from imasks.jobs.job import Job, in_order
+from imasks.jobs.job import JSON, Job, in_order
 from imasks.jobs.store import Store
 from imasks.jobs.walk import Handler, JobFailed, walk
+from imasks.jobs.worker import Errand, StopFile, command, imported
 
 _TICK = 0.2  # seconds between looks at the workers
-_PARENT_POLL = 0.5  # seconds between a worker's looks at whether its parent lives
 _PATIENCE = 5.0  # seconds that a terminated worker has to go before it is killed
 
 
@@ -31,7 +27,8 @@ def run_all(
     handlers: Mapping[str, Handler] | str,
     *,
     workers: int = 1,
-    setup: Callable[[], None] | str | None = None,
+    setup: str | None = None,
+    setup_args: Sequence[JSON] = (),
     on_tick: Callable[[], None] | None = None,
 ) -> None:
     """Do the targets and all they build on, leaving out what is done already.
@@ -44,8 +41,9 @@ def run_all(
         handlers: from a job's kind to what does it, or the place of such a mapping as
             "package.module:NAME". More than one worker needs the latter.
         workers: processes to work with. One means this process itself.
-        setup: called once in each worker process before its first job, or the place of such a
-            function as "package.module:NAME". Not called if this process does the work.
+        setup: the place, as "package.module:NAME", of a function that each worker process calls
+            once before its first job. Not called if this process does the work.
+        setup_args: its arguments, as JSON.
         on_tick: called here about every 0.2 s while worker processes work.
 
     Raises:
@@ -60,11 +58,16 @@ def run_all(
     if not left:
         return
     if workers <= 1:
-        found: Mapping[str, Handler] = _at(handlers) if isinstance(handlers, str) else handlers
+        found: Mapping[str, Handler] = imported(handlers) if isinstance(handlers, str) else handlers
         walk(jobs, store, found)
     elif isinstance(handlers, str):
-        errand = _Errand(
-            jobs=jobs, root=store.root, handlers=handlers, setup=setup, parent=os.getpid()
+        errand = Errand(
+            jobs=jobs,
+            root=store.root,
+            handlers=handlers,
+            setup=setup,
+            setup_args=setup_args,
+            stop=StopFile(path=store.root / f".stop-{os.getpid()}-{secrets.token_hex(4)}"),
         )
         _run_in_workers(errand, min(workers, left), on_tick)
     else:
@@ -73,102 +76,74 @@ def run_all(
         )
 
 
-# A worker reports through a pipe of its own, as (word, content):
-#   ("working", key of the job it begins)
-#   ("user error", arguments of UserError) or ("failed", arguments of JobFailed)
-#   ("over", None), the last word of every worker that was not lost.
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Errand:
-    """What every worker is sent to do."""
-
-    jobs: list[Job]
-    root: Path
-    handlers: str
-    setup: Callable[[], None] | str | None
-    parent: int
-
-
 @dataclass
 class _Worker:
     """What the parent knows of a worker."""
 
-    process: BaseProcess
-    reports: Connection
+    process: subprocess.Popen[bytes]
+    reader: threading.Thread
+    reports: SimpleQueue[bytes]
     job: str | None = None  # key of the job it began last
     over: bool = False
 
 
-def _run_in_workers(errand: _Errand, count: int, on_tick: Callable[[], None] | None) -> None:
-    context = multiprocessing.get_context("spawn")  # a fork would break CUDA and threads
-    stop = context.RawValue(ctypes.c_bool, False)  # has no lock that a killed worker could keep
+def _run_in_workers(errand: Errand, count: int, on_tick: Callable[[], None] | None) -> None:
+    line = errand.to_line()
+    news = threading.Event()
     workers: list[_Worker] = []
     try:
         for _ in range(count):
-            reports, reporter = context.Pipe(duplex=False)
-            process = context.Process(target=_work, args=(errand, stop, reporter))
-            workers.append(_Worker(process, reports))
-            process.start()
-            reporter.close()
-        failure = _watch(workers, errand, on_tick)
+            workers.append(_start(news))  # noqa: PERF401  (whoever has started must be ended)
+        for worker in workers:
+            _send(worker, line)
+        failure = _watch(workers, errand, news, on_tick)
     finally:
         _end(workers)
+        errand.stop.path.unlink(missing_ok=True)
     if failure is not None:
         raise failure
 
 
-def _work(errand: _Errand, stop: ctypes.c_bool, reporter: Connection) -> None:
-    """Be a worker: walk, and report to the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to act on
-    threading.Thread(target=_die_with, args=(errand.parent,), daemon=True).start()
-    try:
-        if errand.setup is not None:
-            (_at(errand.setup) if isinstance(errand.setup, str) else errand.setup)()
-        walk(
-            errand.jobs,
-            Store(errand.root),
-            _at(errand.handlers),
-            stop=stop,
-            on_start=lambda job: reporter.send(("working", job.key)),
-        )
-    except Exception as error:
-        stop.value = True
-        reporter.send(_report(error, errand))
-    reporter.send(("over", None))
+def _start(news: threading.Event) -> _Worker:
+    process = subprocess.Popen(command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    reports: SimpleQueue[bytes] = SimpleQueue()
+
+    def read() -> None:
+        assert process.stdout is not None
+        with process.stdout as lines:
+            for line in lines:
+                reports.put(line)
+                news.set()
+        news.set()
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    return _Worker(process, reader, reports)
 
 
-def _report(error: Exception, errand: _Errand) -> tuple[str, dict[str, Any]]:
-    """Put an error in words that any process can read: not every exception can be pickled."""
-    if isinstance(error, UserError):
-        value = None if error.value is None else str(error.value)
-        return "user error", {"what": error.what, "value": value, "remedy": error.remedy}
-    if isinstance(error, JobFailed):
-        return "failed", vars(error)
-    return "failed", {
-        "label": "A worker process",
-        "folder": errand.root,
-        "message": f"{type(error).__name__}: {error}",
-        "traceback_text": "".join(traceback.format_exception(error)),
-    }
-
-
-def _die_with(parent: int) -> None:
-    """End this process soon after the parent, which may be killed without a chance to tell."""
-    while os.getppid() == parent:
-        time.sleep(_PARENT_POLL)
-    os._exit(1)
+def _send(worker: _Worker, line: bytes) -> None:
+    """Give a worker its errand; its stdin stays open, and tells it by closing that we ended."""
+    assert worker.process.stdin is not None
+    with suppress(BrokenPipeError):  # it has ended already, as is about to be seen
+        worker.process.stdin.write(line)
+        worker.process.stdin.flush()
 
 
 def _watch(
-    workers: list[_Worker], errand: _Errand, on_tick: Callable[[], None] | None
+    workers: list[_Worker],
+    errand: Errand,
+    news: threading.Event,
+    on_tick: Callable[[], None] | None,
 ) -> Exception | None:
     """Wait until all workers have ended, or one is lost; return the first failure, if any."""
     failures: list[Exception] = []
     running = workers
     while running:
-        wait([worker.process.sentinel for worker in running], timeout=_TICK)
-        ended = [worker for worker in running if worker.process.exitcode is not None]
+        news.wait(_TICK)
+        news.clear()
+        ended = [worker for worker in running if worker.process.poll() is not None]
+        for worker in ended:
+            worker.reader.join(_PATIENCE)  # its last words may still be in the pipe
         for worker in running:
             failures += _reported(worker)
         for worker in ended:
@@ -182,34 +157,32 @@ def _watch(
 
 def _reported(worker: _Worker) -> Iterator[Exception]:
     """Take in what a worker has reported; yield the errors among it."""
-    try:
-        while not worker.over and worker.reports.poll():
-            word, content = worker.reports.recv()
-            if word == "working":
-                worker.job = content
-            elif word == "user error":
-                yield UserError(**content)
-            elif word == "failed":
-                failure = JobFailed(**content)
-                failure.add_note(failure.traceback_text)
-                yield failure
-            else:
-                worker.over = True
-    except EOFError:
-        pass  # lost, as its exit code is about to say
+    while not worker.reports.empty():
+        line = worker.reports.get()
+        if not line.endswith(b"\n"):
+            return  # cut short by a kill, as its exit code is about to say
+        word, content = json.loads(line)
+        if word == "working":
+            worker.job = content
+        elif word == "user error":
+            yield UserError(**content)
+        elif word == "failed":
+            failure = JobFailed(**{**content, "folder": Path(content["folder"])})
+            failure.add_note(failure.traceback_text)
+            yield failure
+        else:
+            worker.over = True
 
 
-def _lost(worker: _Worker, errand: _Errand) -> JobFailed:
+def _lost(worker: _Worker, errand: Errand) -> JobFailed:
     store = Store(errand.root)
-    ending = f"ended without a word (exit code {worker.process.exitcode})"
+    ending = f"ended without a word (exit code {worker.process.returncode})"
     again = "Run the same command again, and it goes on; if memory ran out, with fewer workers."
     if worker.job is None:
         return JobFailed(
             label="A worker process",
             folder=store.root,
-            message=f"it {ending} before its first job. {again} If a script of yours started "
-            'this, put what it does under `if __name__ == "__main__":`, since every worker '
-            "imports the script.",
+            message=f"it {ending} before its first job. {again}",
         )
     job = next(job for job in errand.jobs if job.key == worker.job)
     when = "after it" if store.done(job) else "at work on it"
@@ -222,20 +195,16 @@ def _lost(worker: _Worker, errand: _Errand) -> JobFailed:
 
 def _end(workers: list[_Worker]) -> None:
     """Make sure that no worker lives on."""
-    started = [worker for worker in workers if worker.process.pid is not None]
-    for worker in started:
-        worker.process.terminate()
-    for worker in started:
-        worker.process.join(_PATIENCE)
-        if worker.process.is_alive():
-            worker.process.kill()
-            worker.process.join()
     for worker in workers:
-        worker.reports.close()
-        worker.process.close()
-
-
-def _at(place: str) -> Any:
-    """Import what stands at "package.module:NAME"."""
-    module, _, name = place.partition(":")
-    return getattr(importlib.import_module(module), name)
+        worker.process.terminate()
+    for worker in workers:
+        try:
+            worker.process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            worker.process.kill()
+            worker.process.wait()
+    for worker in workers:
+        worker.reader.join(_PATIENCE)
+        assert worker.process.stdin is not None
+        with suppress(BrokenPipeError):  # part of the errand may never have been read
+            worker.process.stdin.close()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 
@@ -81,6 +81,29 @@ def in_order(jobs: Iterable[Job]) -> list[Job]:
 
     for job in jobs:
         visit(job)
+    return list(found.values())
+
+
+def jobs_to_json(jobs: Sequence[Job]) -> list[JSON]:
+    """Return jobs as JSON; inputs stand before their users, as `in_order` gives them."""
+    return [
+        {
+            "kind": job.kind,
+            "params": job.params,
+            "inputs": [needed.key for needed in job.inputs],
+            "label": job.label,
+            "weight": job.weight,
+        }
+        for job in jobs
+    ]
+
+
+def jobs_from_json(content: Sequence[Mapping[str, Any]]) -> list[Job]:
+    """Return the jobs that `jobs_to_json` was given."""
+    found: dict[str, Job] = {}
+    for each in content:
+        job = Job(**{**each, "inputs": tuple(found[key] for key in each["inputs"])})
+        found[job.key] = job
     return list(found.values())
 
 

@@ -22,8 +22,9 @@ class Store:
 
     A folder holds `params.json` (kind, params, keys of the inputs, label), `log.jsonl` (one
     record a line), the handler's own files, and `done.json`, written last. `error.json` is
-    there while the last attempt failed. Whoever writes into a folder must hold its claim;
-    anyone may read at any time.
+    there while the last attempt failed. Files named `checkpoint*` are what a handler goes on
+    from after a kill; they go once the job is done. Whoever writes into a folder must hold its
+    claim; anyone may read at any time.
     """
 
     def __init__(self, root: Path) -> None:
@@ -81,6 +82,22 @@ class Store:
         finally:
             lock.release()
 
+    def claimed(self, job: Job) -> bool:
+        """Tell whether someone works on the job at this moment.
+
+        Asking takes the claim for an instant, in which others fail to get it, and creates
+        nothing. Where the caller may not write, it cannot ask: then any claim there ever was
+        counts.
+        """
+        path = self.folder(job) / ".lock"
+        if not os.access(path, os.W_OK):
+            return path.exists()
+        try:
+            with FileLock(path, timeout=0):
+                return False
+        except Timeout:
+            return True
+
     def begin(self, job: Job) -> None:
         """Make a claimed folder ready for work: note the job, clear what a kill left behind."""
         folder = self.folder(job)
@@ -98,10 +115,15 @@ class Store:
         self._sessions[job.key] = _new_session()
 
     def finish(self, job: Job, result: Mapping[str, Any]) -> None:
-        """Mark the claimed job as done; `result` is JSON, in which NaN is allowed."""
-        write_atomic(
-            self.folder(job) / "done.json", _pretty({"result": dict(result), "t": time.time()})
-        )
+        """Mark the claimed job as done; `result` is JSON, in which NaN is allowed.
+
+        Its `checkpoint*` files are removed only then: a kill at any moment leaves the job done
+        or resumable. A kill in between leaves files that nobody reads.
+        """
+        folder = self.folder(job)
+        write_atomic(folder / "done.json", _pretty({"result": dict(result), "t": time.time()}))
+        for checkpoint in folder.glob("checkpoint*"):
+            checkpoint.unlink()
 
     def fail(self, job: Job, error: Exception) -> None:
         """Write why the claimed job failed to its `error.json`."""

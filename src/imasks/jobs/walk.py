@@ -4,13 +4,13 @@ It needs nothing but the store: whoever walks takes the next job that is free. S
 started by `run_all`, by a second command on the same run or by other means share the work.
 """
 
-import ctypes
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from imasks.errors import UserError
 from imasks.jobs.job import Job
@@ -19,6 +19,16 @@ from imasks.jobs.store import Store
 Handler: TypeAlias = Callable[[Job, Store], dict[str, Any]]
 
 _POLL = 0.2  # seconds between looks at jobs that others have
+
+
+class Stop(Protocol):
+    """A flag shared by those who walk together, such as `threading.Event`."""
+
+    def is_set(self) -> bool:
+        """Tell whether anyone has set it."""
+
+    def set(self) -> None:
+        """Set it for all."""
 
 
 class JobFailed(RuntimeError):  # noqa: N818  (an event, told of as one)
@@ -44,7 +54,7 @@ def walk(
     store: Store,
     handlers: Mapping[str, Handler],
     *,
-    stop: ctypes.c_bool | None = None,
+    stop: Stop | None = None,
     on_start: Callable[[Job], None] = lambda job: None,
 ) -> None:
     """Do jobs, one after the other, until all of them are done.
@@ -67,14 +77,14 @@ def walk(
     """
     if missing := sorted({job.kind for job in jobs} - handlers.keys()):
         raise ValueError(f"no handler for jobs of kind {', '.join(missing)}")
-    stop = ctypes.c_bool(False) if stop is None else stop
-    while not stop.value:
+    stop = threading.Event() if stop is None else stop
+    while not stop.is_set():
         jobs = [job for job in jobs if not store.done(job)]
         if not jobs:
             return
         with next_ready(jobs, store) as job:
             # Asked again under the claim: a job that just failed beside us must not be retried.
-            if job is not None and not stop.value:
+            if job is not None and not stop.is_set():
                 on_start(job)
                 _do(job, store, handlers[job.kind], stop)
         if job is None:
@@ -98,12 +108,12 @@ def next_ready(jobs: Sequence[Job], store: Store) -> Iterator[Job | None]:
     yield None
 
 
-def _do(job: Job, store: Store, handler: Handler, stop: ctypes.c_bool) -> None:
+def _do(job: Job, store: Store, handler: Handler, stop: Stop) -> None:
     store.begin(job)
     try:
         store.finish(job, handler(job, store))
     except Exception as error:
-        stop.value = True  # before the claim ends, so that nobody beside us takes the job up
+        stop.set()  # before the claim ends, so that nobody beside us takes the job up
         store.fail(job, error)
         if isinstance(error, UserError):
             raise

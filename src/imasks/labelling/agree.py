@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 import numpy as np
 import torch
@@ -123,25 +123,23 @@ def block_input(images: Array, region: Array) -> Array:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sizes:
+class Sizes(Generic[Array]):
     """Pixels per image: int64 [N] each.
 
     ``im`` sums the planes' masks; ``agreed`` counts pixels that all models call foreground (any
     class but the reserved 0).
     """
 
-    im: Tensor
-    agreed: Tensor
+    im: Array
+    agreed: Array
 
 
-def sizes(label: Array, im: Array) -> Sizes:
+def sizes(label: Array, im: Array) -> Sizes[Array]:
     """Count the pixels of labels and masks [N, P, H, W] image by image."""
-    return Sizes(
-        im=torch.as_tensor(im).sum((1, 2, 3)), agreed=(torch.as_tensor(label) > 0).sum((1, 2, 3))
-    )
+    return Sizes(im=im.sum((1, 2, 3)), agreed=(label > 0).sum((1, 2, 3)))
 
 
-def keep_mostly_agreed(counted: Sizes) -> Tensor:
+def keep_mostly_agreed(counted: Sizes[Array]) -> Array:
     """Keep images, bool [N], whose agreed foreground is larger than the mask (binary only).
 
     The published filter counts before erosion and dilation.
@@ -149,12 +147,13 @@ def keep_mostly_agreed(counted: Sizes) -> Tensor:
     return (counted.agreed > counted.im) & (counted.agreed > 0)
 
 
-def keep_same_classes(votes: Array) -> Tensor:
+def keep_same_classes(votes: Array) -> Array:
     """Keep images, bool [N], in which all models predict the same set of classes."""
-    v = torch.as_tensor(votes)
-    classes = int(v.max()) + 1 if v.numel() else 1
-    flat = v.flatten(2).long()
-    present = torch.zeros(*flat.shape[:2], classes, dtype=torch.bool, device=v.device)
+    if isinstance(votes, np.ndarray):
+        return cast("Array", _on_numpy(keep_same_classes, votes))
+    classes = int(votes.max()) + 1 if votes.numel() else 1
+    flat = votes.flatten(2).long()
+    present = torch.zeros(*flat.shape[:2], classes, dtype=torch.bool, device=votes.device)
     present.scatter_(2, flat, True)
     return (present == present[0]).all(2).all(0)
 
@@ -195,5 +194,5 @@ def _check_votes(votes: Tensor) -> None:
 def _on_numpy(
     function: Callable[[Tensor], Tensor | tuple[Tensor, ...]], array: np.ndarray
 ) -> object:
-    out = function(torch.from_numpy(np.ascontiguousarray(array)))
+    out = function(torch.from_numpy(np.require(array, requirements=["C", "W"])))
     return tuple(t.numpy() for t in out) if isinstance(out, tuple) else out.numpy()

@@ -56,12 +56,12 @@ def load_network(folder: Path) -> UNet:
     path = folder / "network.json"
     try:
         config = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        config.pop("network")
+        network = UNet(UNetConfig(**config))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
             f"{path} cannot be read", value=error, remedy="Train again or restore the file."
         ) from error
-    config.pop("network")
-    network = UNet(UNetConfig(**config))
     tensors, _ = load_tensors(folder / "weights.safetensors")
     try:
         network.load_state_dict(tensors)

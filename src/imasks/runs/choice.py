@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from imasks.approaches.recipes import find_approach
 from imasks.errors import UserError
-from imasks.jobs import Job
+from imasks.jobs import Job, in_order
 from imasks.runs.plan import Generation, Line
+from imasks.runs.results import sortable
 from imasks.runs.run import Run
 
 
@@ -22,6 +24,8 @@ class Chosen:
         generation: 0 is the supervised start.
         val: its best candidate's validation score.
         fits: the jobs of its best candidates, the best first: the ensemble.
+        done: jobs that are done, of the approaches and seeds that were chosen from.
+        jobs: all of theirs; while some are left, another run of :func:`choose` may find better.
     """
 
     approach: str
@@ -29,6 +33,29 @@ class Chosen:
     generation: int
     val: float
     fits: tuple[Job, ...]
+    done: int
+    jobs: int
+
+    def __str__(self) -> str:
+        networks = "1 network" if len(self.fits) == 1 else f"{len(self.fits)} networks"
+        text = (
+            f"{self.approach}, seed {self.seed}, generation {self.generation}: {networks}, "
+            f"validation score {self.val:.3f}"
+        )
+        if self.done < self.jobs:
+            text += f". Not finished ({self.done}/{self.jobs} jobs): what is best may change"
+        return text
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a table of predictions should be kept with."""
+        return {
+            "approach": self.approach,
+            "seed": self.seed,
+            "generation": self.generation,
+            "val": None if math.isnan(self.val) else self.val,
+            "networks": [job.key for job in self.fits],
+            "finished": self.done == self.jobs,
+        }
 
 
 def choose(run: Run, *, approach: str | None = None, seed: int | None = None) -> Chosen:
@@ -56,8 +83,9 @@ def choose(run: Run, *, approach: str | None = None, seed: int | None = None) ->
             remedy=f"`imasks status {run.folder}` shows how far it is; run the command that "
             "started it again to go on.",
         )
-    line, generation = max(finished, key=lambda pair: _order(_val(run, pair[1])))
+    line, generation = max(finished, key=lambda pair: sortable(_val(run, pair[1])))
     by_key = {job.key: job for job in generation.fits}
+    jobs = in_order([each.generations[-1].rank for each in lines])
     ranked = run.store.result(generation.rank)["ranked"]
     return Chosen(
         approach=line.approach.name,
@@ -65,6 +93,8 @@ def choose(run: Run, *, approach: str | None = None, seed: int | None = None) ->
         generation=generation.number,
         val=_val(run, generation),
         fits=tuple(by_key[key] for key in ranked[: run.config.how.models]),
+        done=sum(run.store.done(job) for job in jobs),
+        jobs=len(jobs),
     )
 
 
@@ -92,8 +122,3 @@ def _lines(run: Run, approach: str | None, seed: int | None) -> list[Line]:
 def _val(run: Run, generation: Generation) -> float:
     best = run.store.result(generation.rank)["best"]
     return float(best["val"][run.config.make_task().primary])
-
-
-def _order(score: float) -> float:
-    """Put a score that is not a number last."""
-    return -math.inf if math.isnan(score) else score

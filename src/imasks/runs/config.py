@@ -24,7 +24,6 @@ from imasks.tasks import Task, make_task
 from imasks.training.recipe import Recipe
 
 FILE = "run.toml"
-_GROWS = ("approaches", "seeds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +44,7 @@ class RunConfig:
         preset: the name of the preset that ``how`` began as.
         how: the preset after the user's changes.
         ladder: noise and widths.
-        device: "cpu", "cuda" or "mps".
+        device: "cpu" or "cuda".
         threads: of each process on the CPU; sums in another order give other last digits.
     """
 
@@ -95,17 +94,45 @@ class RunConfig:
         )
 
 
-def write_config(folder: Path, config: RunConfig) -> None:
-    """Write ``run.toml``, with the versions that made it."""
-    versions = {
+def write_config(
+    folder: Path, config: RunConfig, *, versions: Mapping[str, str] | None = None
+) -> None:
+    """Write ``run.toml``, with the versions that the run began with; by default those of now."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = tomli_w.dumps({**config.to_json(), "versions": dict(versions or versions_now())})
+    head = "# What this run computes. Resuming needs it unchanged; see the documentation.\n\n"
+    write_atomic(folder / FILE, (head + text).encode())
+
+
+def versions_now() -> dict[str, str]:
+    """Versions of what the numbers of a run depend on."""
+    return {
         "imasks": importlib.metadata.version("imasks"),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    text = tomli_w.dumps({**config.to_json(), "versions": versions})
-    head = "# What this run computes. Resuming needs it unchanged; see the documentation.\n\n"
-    write_atomic(folder / FILE, (head + text).encode())
+
+
+def read_versions(folder: Path) -> dict[str, str]:
+    """Read the versions that a run began with.
+
+    Raises:
+        UserError: there is no ``run.toml``, or it is damaged.
+    """
+    return {k: str(v) for k, v in _read(folder).get("versions", {}).items()}
+
+
+def changed_versions(folder: Path) -> list[str]:
+    """Name what has another version than when the run began, as "torch: 2.11.0 -> 2.12.0".
+
+    Python's own version is only noted: it computes nothing of a training.
+
+    Raises:
+        UserError: there is no ``run.toml``, or it is damaged.
+    """
+    there = {k: v for k, v in read_versions(folder).items() if k != "python"}
+    now = versions_now()
+    return differences(there, {k: now.get(k) for k in there})
 
 
 def read_config(folder: Path) -> RunConfig:
@@ -114,6 +141,14 @@ def read_config(folder: Path) -> RunConfig:
     Raises:
         UserError: there is none, or it is damaged.
     """
+    values = _read(folder)
+    try:
+        return RunConfig.from_json(values)
+    except (KeyError, TypeError) as error:
+        raise _unreadable(folder / FILE, error) from error
+
+
+def _read(folder: Path) -> dict[str, Any]:
     path = folder / FILE
     if not path.exists():
         raise UserError(
@@ -121,50 +156,48 @@ def read_config(folder: Path) -> RunConfig:
             remedy="Give the folder named by --out when the run was started.",
         )
     try:
-        return RunConfig.from_json(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path} cannot be read", value=error, remedy="Restore it, or start a new run folder."
-        ) from error
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from error
 
 
-def agree_with_folder(folder: Path, wanted: RunConfig, *, may_grow: bool) -> RunConfig:
-    """Write a new run's configuration, or check it against the one that is there.
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{path} cannot be read", value=error, remedy="Restore it, or start a new run folder."
+    )
+
+
+def agree(
+    there: RunConfig, wanted: RunConfig, *, folder: Path, may_grow: bool = False
+) -> RunConfig:
+    """Check what is asked for now against the configuration of a run that has begun.
 
     Args:
-        folder: of the run.
+        there: the run's.
         wanted: what the user asks for now.
+        folder: of the run, for the error.
         may_grow: approaches and seeds may be added to those that are there.
 
     Returns:
-        The configuration of the folder from now on.
+        The run's configuration from now on: ``there`` with what was added, and with the data's
+        place and colours, which no number depends on. The rest is not taken from ``wanted``, as 1
+        and 1.0 are equal but name different jobs.
 
     Raises:
-        UserError: the folder holds a run of another configuration; it names the differences.
+        UserError: the two differ; it names the differences.
     """
-    if not (folder / FILE).exists():
-        write_config(folder, wanted)
-        return wanted
-    there = read_config(folder)
+    allowed: dict[str, Any] = {"data": wanted.data, "colors": wanted.colors}
     if may_grow:
-        wanted = replace(
-            wanted,
-            approaches=tuple(dict.fromkeys((*there.approaches, *wanted.approaches))),
-            seeds=tuple(dict.fromkeys((*there.seeds, *wanted.seeds))),
-        )
-    changed = differences(there.to_json(), wanted.to_json())
-    grown = [c for c in changed if may_grow and c.split(":")[0] in _GROWS]
-    # the folder may move; what is in it is told by the checksum
-    moved = [c for c in changed if c.startswith("data:")]
-    if serious := [c for c in changed if c not in grown and c not in moved]:
+        allowed["approaches"] = tuple(dict.fromkeys((*there.approaches, *wanted.approaches)))
+        allowed["seeds"] = tuple(dict.fromkeys((*there.seeds, *wanted.seeds)))
+    changed = differences(there.to_json(), replace(wanted, **allowed).to_json())
+    if serious := [c for c in changed if c.split(":")[0] not in allowed]:
         raise UserError(
             f"{folder} holds a run of another configuration",
             value="; ".join(serious),
             remedy="Give the options of that run again, or another --out.",
         )
-    if changed:
-        write_config(folder, wanted)
-    return wanted
+    return replace(there, **allowed)
 
 
 def differences(there: Mapping[str, Any], wanted: Mapping[str, Any], at: str = "") -> list[str]:

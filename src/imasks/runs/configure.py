@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -14,8 +14,9 @@ from imasks.approaches.recipes import (
     DEFAULT_LADDER,
     LADDERS,
     PRESETS,
+    InputPolicy,
+    LabelPolicy,
     Ladder,
-    Policy,
     Preset,
     find_approach,
 )
@@ -24,9 +25,8 @@ from imasks.data.folder import Dataset
 from imasks.data.prepare import plan_preparation
 from imasks.errors import UserError
 from imasks.models.unet import UNetConfig
-from imasks.runs.config import FILE, RunConfig, read_config
-from imasks.runs.options import Options
-from imasks.tasks import make_task
+from imasks.runs.config import RunConfig
+from imasks.runs.options import Options, check_value
 from imasks.training.pace import choose_precision
 from imasks.training.recipe import Precision
 
@@ -37,25 +37,34 @@ def configure(
     *,
     approaches: Sequence[str],
     seeds: Sequence[int],
-    folder: Path,
 ) -> RunConfig:
-    """Resolve a configuration; whatever has to be measured is taken from the folder if it can be.
+    """Check all that was asked for and resolve it, as far as that needs no measurement.
+
+    Returns:
+        A configuration without checksum and, if its precision is to be measured, without that;
+        :func:`complete` adds them. Nothing has been written.
 
     Raises:
         UserError: an option is out of range, or the data set lacks what an approach needs.
     """
     names = tuple(dict.fromkeys(find_approach(name).name for name in approaches))
+    if not names:
+        raise UserError("no approach is given", remedy="See `imasks approaches`.")
     for name in names:
         check_needs(dataset, name)
+    if not seeds:
+        raise UserError("no seed is given", remedy="Give seeds, at least 1 of them.")
     how = _preset(options)
-    longer_side = options.longer_side
-    if options.quick and longer_side is None and options.size is None and not dataset.card.size:
-        longer_side = 128
-    preparation = plan_preparation(dataset, size=options.size, longer_side=longer_side)
+    preparation = plan_preparation(
+        dataset,
+        size=options.size,
+        longer_side=options.longer_side,
+        at_most=128 if options.quick else None,
+    )
     device = find_device(options.device)
-    config = RunConfig(
+    return RunConfig(
         data=str(dataset.folder.resolve()),
-        checksum=checksum(dataset, folder / "checksums.json" if folder.exists() else None),
+        checksum="",
         task=dataset.card.task,
         classes=dataset.card.classes,
         colors=dataset.card.colors,
@@ -63,17 +72,41 @@ def configure(
         images={split: len(samples) for split, samples in dataset.splits.items()},
         val_cut=dataset.val_cut,
         approaches=names,
-        seeds=tuple(seeds),
+        seeds=tuple(check_value("seed", seed, int, least=0) for seed in seeds),
         preset=options.preset,
         how=how,
         ladder=_ladder(dataset, options, preparation.size),
         device=device,
         threads=_threads(workers_for(options, how, device)),
     )
-    there = read_config(folder) if (folder / FILE).exists() else None
-    if there is not None and options.workers is None:
+
+
+def complete(
+    config: RunConfig,
+    dataset: Dataset,
+    options: Options,
+    *,
+    there: RunConfig | None,
+    cache: Path | None,
+) -> RunConfig:
+    """Add what :func:`configure` left open.
+
+    Args:
+        config: what it returned.
+        dataset: to learn from.
+        options: the user's wishes.
+        there: the run's configuration, if it has begun: what was measured then is not again.
+        cache: see :func:`imasks.data.checksum.checksum`.
+    """
+    expected = None if there is None else there.checksum
+    config = replace(config, checksum=checksum(dataset, cache, expected=expected))
+    if there is not None:
+        # other threads sum in another order: the run stays with what it began with
         config = replace(config, threads=there.threads)
-    return _with_precision(config, options.precision, there)
+    if options.precision != "auto":
+        return config
+    measured = _fastest(config) if there is None else there.how.recipe.precision
+    return _with_precision(config, measured)
 
 
 def check_needs(dataset: Dataset, name: str) -> None:
@@ -101,22 +134,21 @@ def check_needs(dataset: Dataset, name: str) -> None:
 def workers_for(options: Options, how: Preset, device: str) -> int:
     """Processes to work with: on the CPU as many as cores or candidates, on a GPU one."""
     if options.workers is not None:
-        if options.workers < 1:
-            raise UserError("workers must be at least 1", value=options.workers, remedy="Raise it.")
         return options.workers
     if device != "cpu":
         return 1
-    return min(_cores(), max(how.candidates, how.start_candidates))
+    return min(cores(), max(how.candidates, how.start_candidates))
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _threads(workers: int) -> int:
-    return max(1, _cores() // workers)
+    return max(1, cores() // workers)
 
 
 def find_device(asked: str) -> str:
@@ -124,8 +156,6 @@ def find_device(asked: str) -> str:
     available = ["cpu"]
     if torch.cuda.is_available():
         available.append("cuda")
-    if torch.backends.mps.is_available():
-        available.append("mps")
     if asked == "auto":
         return "cuda" if "cuda" in available else "cpu"
     if asked not in available:
@@ -146,12 +176,20 @@ def _preset(options: Options) -> Preset:
         preset = replace(
             preset, recipe=recipe, start_candidates=2, candidates=2, generations=1, models=2
         )
-    recipe = replace(preset.recipe, **_given(steps=options.steps, batch=options.batch))
+    precision = _choice("precision", options.precision, ("auto", *get_args(Precision)))
+    recipe = replace(
+        preset.recipe,
+        **_given(
+            steps=options.steps,
+            batch=options.batch,
+            precision=None if precision == "auto" else precision,
+        ),
+    )
     policy = replace(
         preset.policy,
         **_given(
-            input=_choice("im_input", options.im_input, Policy.inputs),
-            label=_choice("im_label", options.im_label, Policy.labels),
+            input=_choice("im_input", options.im_input, get_args(InputPolicy)),
+            label=_choice("im_label", options.im_label, get_args(LabelPolicy)),
             filter=options.filter,
         ),
     )
@@ -159,19 +197,20 @@ def _preset(options: Options) -> Preset:
         models=options.models,
         generations=options.generations,
         candidates=options.candidates,
-        start_candidates=options.start_candidates or options.candidates,
+        start_candidates=options.candidates
+        if options.start_candidates is None
+        else options.start_candidates,
     )
     return replace(preset, recipe=recipe, policy=policy, **changes)
 
 
 def _ladder(dataset: Dataset, options: Options, size: tuple[int, int]) -> Ladder:
-    name = options.ladder or DEFAULT_LADDER[dataset.card.task]
+    name = DEFAULT_LADDER[dataset.card.task] if options.ladder is None else options.ladder
     ladder = LADDERS.get(name)
     if ladder is None:
         raise UserError("there is no such ladder", value=name, remedy=f"Use {', '.join(LADDERS)}.")
-    width = options.width or dataset.card.width or ladder.width
-    UNetConfig(in_channels=1, outputs=1, width=width)  # refuses widths that leave no channels
-    ladder = replace(ladder, width=width)
+    asked = dataset.card.width if options.width is None else options.width
+    ladder = ladder if asked is None else replace(ladder, width=float(asked))
     free = dataset.card.free_rotation
     if free is None:
         return ladder
@@ -182,34 +221,30 @@ def _ladder(dataset: Dataset, options: Options, size: tuple[int, int]) -> Ladder
     )
 
 
-def _with_precision(config: RunConfig, asked: str, there: RunConfig | None) -> RunConfig:
-    choice: Precision
-    if asked in ("float32", "bfloat16"):
-        choice = "bfloat16" if asked == "bfloat16" else "float32"
-    elif asked != "auto":
-        raise UserError(
-            "precision is not known", value=asked, remedy="Use auto, float32 or bfloat16."
-        )
-    elif there is not None:
-        choice = there.how.recipe.precision
-    else:
-        task = make_task(config.task, config.classes)
-        network = UNetConfig(
-            in_channels=config.preparation.channels,
-            outputs=task.outputs,
-            width=config.ladder.width,
-        )
-        before = torch.get_num_threads()
-        torch.set_num_threads(config.threads)
-        choice = choose_precision(
+def _fastest(config: RunConfig) -> Precision:
+    """Measure which precision this machine trains faster with."""
+    task = config.make_task()
+    network = UNetConfig(
+        in_channels=config.preparation.channels,
+        outputs=task.outputs,
+        width=config.ladder.width,
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
+    try:
+        return choose_precision(
             network,
             task,
             config.how.recipe,
             size=config.preparation.size,
             device=torch.device(config.device),
         )
+    finally:
         torch.set_num_threads(before)
-    recipe = replace(config.how.recipe, precision=choice)
+
+
+def _with_precision(config: RunConfig, precision: Precision) -> RunConfig:
+    recipe = replace(config.how.recipe, precision=precision)
     return replace(config, how=replace(config.how, recipe=recipe))
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from imasks.approaches.generation import Source, assemble
 from imasks.approaches.recipes import Policy
 from imasks.data.arrays import Arrays, load_arrays, prepare
-from imasks.data.checksum import checksum
+from imasks.data.card import shorten
+from imasks.data.checksum import changed_files, checksum
 from imasks.data.folder import open_dataset
 from imasks.data.prepare import Preparation
 from imasks.errors import UserError
@@ -28,20 +29,22 @@ from imasks.runs.config import read_config
 from imasks.tasks import Task, make_task
 from imasks.training.batches import mix
 from imasks.training.fit import fit
-from imasks.training.measure import measure
+from imasks.training.measure import measure, sum_by_image
 from imasks.training.predict import probabilities
 from imasks.training.recipe import Recipe
 
-CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT = "checkpoint.safetensors"  # by this name, the store removes it once the job is done
 
 
 def do_prepare(job: Job, store: Store) -> dict[str, Any]:
     """Decode and resize the data set into arrays."""
     config = read_config(store.root)
     dataset = open_dataset(Path(config.data))
-    if checksum(dataset, store.root / "checksums.json") != config.checksum:
+    cache = store.root / "checksums.json"
+    if checksum(dataset, cache, expected=config.checksum) != config.checksum:
         raise UserError(
             f"{config.data} has changed since the run in {store.root} began",
+            value=shorten(changed_files(dataset, cache)),
             remedy="Restore the data, or start a new run with another --out.",
         )
     steps = _Steps(job, store, "images")
@@ -63,15 +66,22 @@ def do_fit(job: Job, store: Store) -> dict[str, Any]:
     wanted = [Source.from_json(source) for source in p["sources"]]
     data = store.folder(job.inputs[0])
     needed = {source.pairs for source in wanted}
+    unlabeled = None
+    if needed - {"labeled"}:
+        unlabeled = load_arrays(data, "unlabeled", truth="full" in needed)
+        if "full" in needed and unlabeled.labels is None:
+            raise UserError(
+                f"{job.label}: the true masks of the unlabeled images cannot be used",
+                value=shorten(store.result(job.inputs[0])["skipped"][-1:]),
+                remedy="Correct the masks and start a new run, or leave this approach out.",
+            )
     parts = assemble(
         wanted,
         labeled=load_arrays(data, "labeled"),
-        unlabeled=load_arrays(data, "unlabeled", truth="full" in needed)
-        if needed - {"labeled"}
-        else None,
+        unlabeled=unlabeled,
         pseudo=load_pseudo_labels(store.folder(job.inputs[1])) if "pseudo" in needed else None,
         policy=_policy(p["policy"]),
-        seed=mix(*p["seed"], 1),
+        seed=mix(*p["seed"][:2], 1),  # all candidates of a generation learn from the same copies
     )
     checkpoint = folder / CHECKPOINT
     done = _epoch_of(checkpoint)
@@ -104,7 +114,6 @@ def do_fit(job: Job, store: Store) -> dict[str, Any]:
             result[split] = measured.scores
             _write_records(folder / f"{split}.json", arrays.names, task, measured.overlaps)
     save_network(folder, fitted.network)
-    checkpoint.unlink(missing_ok=True)
     store.append_log(job, {"end": True})
     return result
 
@@ -161,11 +170,11 @@ def do_label(job: Job, store: Store) -> dict[str, Any]:
         raise UserError(
             f"{job.label}: no pseudo-label passed the filter",
             value=f"0 of {counted['images']} images kept",
-            remedy="Train longer or label more images; the filter can be switched off by "
-            "--no-filter.",
+            remedy="Start a new run in another --out with --no-filter or with more --steps, or "
+            "label more images.",
         )
     if unlabeled.labels is not None:
-        counted["agreement"] = _against_truth(store.folder(job), unlabeled.labels, task)
+        counted["agreement"] = _against_truth(store.folder(job), unlabeled, task)
     return counted
 
 
@@ -180,18 +189,26 @@ HANDLERS: Mapping[str, Handler] = {
 def ensemble_overlaps(
     networks: Sequence[UNet], split: Arrays, task: Task, device: torch.device
 ) -> Tensor:
-    """Overlaps int64 [N, K, 3] of the mean probability of several networks with the truth."""
+    """Overlaps int64 [M, K, 3] of the mean probability of several networks with the truth.
+
+    M images, which the split may show in tiles.
+    """
     assert split.labels is not None
     found = []
     for rows, each in probabilities(networks, split.images, task, device=device):
         truth = torch.from_numpy(np.ascontiguousarray(split.labels[rows])).to(device)
         predicted = task.discrete(each.mean(0), reserved=False)
         found.append(task.overlaps(predicted, truth).cpu())
-    return torch.cat(found)
+    return sum_by_image(torch.cat(found), split)
 
 
-def _against_truth(folder: Path, truth: np.ndarray, task: Task) -> dict[str, float]:
-    """Score pseudo-labels outside the mask; for the report only, training never sees it."""
+def _against_truth(folder: Path, split: Arrays, task: Task) -> dict[str, float]:
+    """Score pseudo-labels outside the mask; for the report only, training never sees it.
+
+    Tiles are summed by image; the pixels that two of them share count in both, as in training.
+    """
+    assert split.labels is not None
+    truth = split.labels
     pseudo = load_pseudo_labels(folder)
     overlaps = []
     for start in range(0, len(truth), 256):
@@ -200,7 +217,7 @@ def _against_truth(folder: Path, truth: np.ndarray, task: Task) -> dict[str, flo
         overlaps.append(
             task.overlaps(torch.from_numpy(pseudo.labels[rows]), torch.from_numpy(seen))
         )
-    return task.summary(torch.cat(overlaps))
+    return task.summary(sum_by_image(torch.cat(overlaps), split))
 
 
 def _task(job: Job) -> Task:

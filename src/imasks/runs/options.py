@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any, get_type_hints
+
+from imasks.errors import UserError
 
 
-def _option(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
+def _option(default: Any, text: str, **limits: float) -> Any:
+    return field(default=default, metadata={"help": text, **limits})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,24 +18,33 @@ class Options:
     """What a user may say about a run; None leaves the preset's or the data set's own choice.
 
     The command line takes its options and their help from these fields.
+
+    Raises:
+        UserError: a value has another type than its field, or lies outside the field's range.
+            What must be looked up (names, sizes, devices) is checked by
+            :func:`imasks.runs.configure.configure`.
     """
 
     preset: str = _option("default", "default: found by measuring; paper: as published.")
     quick: bool = _option(False, "A first look: fewer steps and networks, smaller images.")
     size: tuple[int, int] | None = _option(None, "Train at HEIGHT WIDTH pixels, multiples of 16.")
     longer_side: int | None = _option(
-        None, "Train at this longer side in pixels; the shape follows the images."
+        None, "Train at this longer side in pixels; the shape follows the images.", least=1
     )
-    width: float | None = _option(None, "Width of the networks of the start, e.g. 0.5.")
+    width: float | None = _option(
+        None, "Width of the networks of the start, e.g. 0.5.", least=1 / 16
+    )
     ladder: str | None = _option(
         None, "Whose noise and growth to use: isic2018, hela, suim or cityscapes."
     )
-    models: int | None = _option(None, "Networks that vote (the paper's n).")
-    generations: int | None = _option(None, "Generations after the start.")
-    candidates: int | None = _option(None, "Networks trained per generation.")
-    start_candidates: int | None = _option(None, "Networks trained for a supervised start.")
-    steps: int | None = _option(None, "Optimiser steps of every network.")
-    batch: int | None = _option(None, "Image-mask pairs per step.")
+    models: int | None = _option(None, "Networks that vote (the paper's n).", least=1)
+    generations: int | None = _option(None, "Generations after the start.", least=0)
+    candidates: int | None = _option(None, "Networks trained per generation.", least=1)
+    start_candidates: int | None = _option(
+        None, "Networks trained for a supervised start.", least=1
+    )
+    steps: int | None = _option(None, "Optimiser steps of every network.", least=1)
+    batch: int | None = _option(None, "Image-mask pairs per step.", least=1)
     im_input: str | None = _option(
         None, "Pixels under the inconsistency mask: show them 'black' or 'keep' them."
     )
@@ -40,6 +52,58 @@ class Options:
         None, "Labels under it: 'blank' as published, or 'ignore' them in the loss."
     )
     filter: bool | None = _option(None, "Leave out images whose networks disagree too much.")
-    device: str = _option("auto", "auto, cpu, cuda or mps.")
+    device: str = _option("auto", "auto, cpu or cuda.")
     precision: str = _option("auto", "auto (measured at the start), float32 or bfloat16.")
-    workers: int | None = _option(None, "Processes that train side by side.")
+    workers: int | None = _option(None, "Processes that train side by side.", least=1)
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(Options)
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if value is not None or one.default is not None:
+                limits = {k: v for k, v in one.metadata.items() if k != "help"}
+                object.__setattr__(
+                    self, one.name, check_value(one.name, value, hints[one.name], **limits)
+                )
+
+
+def check_value(name: str, value: object, wanted: Any, *, least: float = -math.inf) -> Any:
+    """Return an option's value in its proper type, a whole number for a float as a float.
+
+    Args:
+        name: of the option, for the error.
+        value: as given.
+        wanted: bool, int, float, str or a pair of int; each also as `| None`.
+        least: the smallest number allowed.
+
+    Raises:
+        UserError: the value is of another type or out of range.
+    """
+    kind = next(k for k in _KINDS if wanted in (k, k | None))
+    if kind is float and type(value) is int:
+        value = float(value)
+    if kind == tuple[int, int]:
+        value = tuple(value) if isinstance(value, list) else value
+        fits = isinstance(value, tuple) and [type(part) for part in value] == [int, int]
+    else:
+        fits = type(value) is kind  # not isinstance: a bool is no number here
+    if fits and kind in (int, float):
+        number: Any = value
+        fits = math.isfinite(number) and number >= least
+    if not fits:
+        limit = f" of at least {least:g}" if least > -math.inf else ""
+        raise UserError(
+            f"{name} must be {_KINDS[kind]}{limit}",
+            value=repr(value),
+            remedy=f"Change {name}, or leave it out.",
+        )
+    return value
+
+
+_KINDS: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    tuple[int, int]: "two whole numbers (height, width)",
+}

@@ -103,7 +103,8 @@ def _generations(
                 "models": models,
                 "morphology": asdict(how.policy.morphology),
                 # one network agrees with itself everywhere: nothing to filter by
-                "choose": "filtered" if how.policy.filter and models > 1 else "all",
+                "choose": "filtered" if _filters(config) and models > 1 else "all",
+                "device": config.device,
             },
             inputs=(prepare, current.rank, *current.fits),
             label=f"seed {seed}  {approach.name}  generation {number}: pseudo-labels",
@@ -157,12 +158,17 @@ def _generation(
     )
     rank = Job(
         kind="rank",
-        params={"task": _task(config), "models": how.models},
+        params={"task": _task(config), "models": how.models, "device": config.device},
         inputs=(prepare, *fits),
         label=f"{where}: rank",
         weight=cost * (config.images["val"] + config.images["test"]) * how.models / 3,
     )
     return Generation(number=number, label=label, fits=fits, rank=rank)
+
+
+def _filters(config: RunConfig) -> bool:
+    asked = config.how.policy.filter
+    return config.task == "binary" if asked is None else asked
 
 
 def _task(config: RunConfig) -> dict[str, Any]:

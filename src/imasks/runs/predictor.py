@@ -22,14 +22,14 @@ from imasks.data.prepare import Preparation, resize_image, to_uint8
 from imasks.errors import UserError
 from imasks.labelling.agree import cut_region, inconsistency
 from imasks.models.weights import load_network
-from imasks.runs.choice import choose
+from imasks.runs.choice import Chosen, choose
 from imasks.runs.configure import find_device
 from imasks.runs.run import Run
 from imasks.tasks import Multiclass, Multilabel, Task
 from imasks.training.predict import probabilities
 
 TILES_AT_ONCE = 16
-LARGER = 1.5  # an image larger than so many times the usual one shows more, not finer detail
+LARGER = 1.5  # an image larger than so many times the largest seen shows more, not finer detail
 
 Bytes = NDArray[np.uint8]
 SCALES = ("auto", "whole", "native")
@@ -78,8 +78,8 @@ class Predictor:
         scale: how large images are shown to networks that learned from resized images. "whole":
             the image is resized to the training size, and the probabilities back again.
             "native": it is resized by the factor of training and predicted in overlapping tiles.
-            "auto": "native" for an image more than 1.5 times as high or wide as the training
-            images (a larger field of view at the same magnification), else "whole". Networks
+            "auto": "native" for an image more than 1.5 times as high or wide as the largest
+            labeled ones (a larger field of view at the same magnification), else "whole". Networks
             that learned from tiles always see tiles of the image's own pixels.
 
     Raises:
@@ -138,7 +138,7 @@ class Predictor:
         if prep.fit == "tile":
             return self._in_tiles(image)
         H, W = image.shape[:2]
-        larger = max(H / prep.native[0], W / prep.native[1]) > LARGER
+        larger = max(H / prep.largest[0], W / prep.largest[1]) > LARGER
         if self.scale == "whole" or (self.scale == "auto" and not larger):
             return self._all_networks(resize_image(image, prep.size)[None])[:, 0]
         h = max(1, round(H * prep.size[0] / prep.native[0]))
@@ -181,25 +181,23 @@ class Predictor:
 def predictor_of(
     run: Run,
     *,
-    approach: str | None = None,
-    seed: int | None = None,
+    chosen: Chosen | None = None,
     device: str = "auto",
     scale: str = "auto",
 ) -> Predictor:
-    """Load the ensemble that :func:`imasks.runs.choice.choose` finds.
+    """Load an ensemble.
 
     Args:
         run: see :func:`imasks.runs.run.open_run`.
-        approach: only of this approach.
-        seed: only of this seed.
-        device: "auto", "cpu", "cuda" or "mps"; not necessarily the one trained on.
+        chosen: what :func:`imasks.runs.choice.choose` found; by default the best of the run.
+        device: "auto", "cpu" or "cuda"; not necessarily the one trained on.
         scale: see :class:`Predictor`.
 
     Raises:
         UserError: nothing is finished, an option is wrong, or a file of the run is damaged.
     """
     where = torch.device(find_device(device))
-    chosen = choose(run, approach=approach, seed=seed)
+    chosen = chosen or choose(run)
     return Predictor(
         networks=tuple(load_network(run.store.folder(job)).to(where) for job in chosen.fits),
         task=run.config.make_task(),

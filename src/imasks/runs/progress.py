@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -17,12 +17,11 @@ from imasks.errors import UserError
 from imasks.jobs import Job, Store, in_order
 
 _REFRESH = 0.5  # seconds
-_ACTIVE = 600.0  # seconds since the last log record after which a job counts as left alone
 
 
 @dataclass(frozen=True, kw_only=True)
 class Working:
-    """A job that has begun and is not done."""
+    """A job that has begun and is not done; `active` if somebody works on it now."""
 
     label: str
     share: float
@@ -40,6 +39,7 @@ class State:
         share: of the estimated work.
         seconds: of computing so far, over all processes.
         remaining: estimated seconds of computing left; None before anything is finished.
+        waiting: the same on the clock, with the workers of the :class:`Progression`.
         working: jobs that have begun.
     """
 
@@ -48,15 +48,17 @@ class State:
     share: float
     seconds: float
     remaining: float | None
+    waiting: float | None
     working: tuple[Working, ...]
 
 
 class Progression:
     """Follows the jobs of a run; asking again reads only the logs of unfinished jobs."""
 
-    def __init__(self, targets: Sequence[Job], store: Store) -> None:
+    def __init__(self, targets: Sequence[Job], store: Store, *, workers: int = 1) -> None:
         self.jobs = in_order(targets)
         self.store = store
+        self.workers = workers
         self._seconds: dict[str, float] = {}
 
     def state(self) -> State:
@@ -65,42 +67,58 @@ class Progression:
         finished = worked = seconds = 0.0
         done = 0
         working = []
+        left: dict[str, float] = {}  # work, by job
         for job in self.jobs:
             if self.store.done(job):
                 done += 1
                 finished += job.weight
                 if job.key not in self._seconds:
-                    self._seconds[job.key] = self.store.elapsed(job)
+                    self._seconds[job.key] = self._elapsed(job)
                 seconds += self._seconds[job.key]
                 continue
+            left[job.key] = job.weight
             try:
                 log = self.store.log(job)
             except UserError:  # shown by whoever works on the job
                 log = []
             if log:
-                one = _working(job, log)
+                one = _working(job, log, active=self.store.claimed(job))
                 working.append(one)
                 worked += one.share * job.weight
-                seconds += self.store.elapsed(job)
+                left[job.key] -= one.share * job.weight
+                seconds += self._elapsed(job)
         share = (finished + worked) / total if total else 1.0
         known = finished + worked
+        rate = seconds / known if known and seconds else None
+        jobs = [job for job in self.jobs if job.key in left]
         return State(
             done=done,
             jobs=len(self.jobs),
             share=share,
             seconds=seconds,
-            remaining=seconds * (total - known) / known if known and seconds else None,
+            remaining=None if rate is None else rate * (total - known),
+            waiting=None if rate is None else rate * makespan(jobs, left, workers=self.workers),
             working=tuple(working),
         )
+
+    def _elapsed(self, job: Job) -> float:
+        try:
+            return self.store.elapsed(job)
+        except UserError:  # a damaged log must not hide how far the others are
+            return 0.0
 
 
 @contextmanager
 def shown(targets: Sequence[Job], store: Store, console: Console, workers: int) -> Iterator[None]:
     """Show the progress of a run while the block works on it; a plain console gets no animation."""
-    follower = Progression(targets, store)
+    if console.quiet:  # a live display would swallow what others print
+        yield
+        return
+    follower = Progression(targets, store, workers=workers)
     if not console.is_terminal:
-        with _beside(lambda: _say(follower, console, workers), every=30.0):
+        with _beside(lambda: _say(follower, console), every=30.0):
             yield
+        _say(follower, console)
         return
     bars = Progress(
         TextColumn("[bold]{task.description}"),
@@ -115,7 +133,7 @@ def shown(targets: Sequence[Job], store: Store, console: Console, workers: int) 
 
         def draw() -> None:
             state = follower.state()
-            bars.update(overall, completed=state.done, left=_left(state, workers))
+            bars.update(overall, completed=state.done, left=_left(state))
             lines = [
                 Text(f"  {one.share:>4.0%}  {one.label}  {one.note}", style="dim")
                 for one in state.working
@@ -146,15 +164,46 @@ def _beside(draw: object, *, every: float) -> Iterator[None]:
         thread.join()
 
 
-def _say(follower: Progression, console: Console, workers: int) -> None:
+def _say(follower: Progression, console: Console) -> None:
     state = follower.state()
-    console.print(f"{state.done}/{state.jobs} jobs, {state.share:.0%}{_left(state, workers)}")
+    console.print(f"{state.done}/{state.jobs} jobs, {state.share:.0%}{_left(state)}")
 
 
-def _left(state: State, workers: int) -> str:
-    if state.remaining is None:
-        return ""
-    return f"  about {duration(state.remaining / max(1, workers))} left"
+def _left(state: State) -> str:
+    return "" if state.waiting is None else f"  about {duration(state.waiting)} left"
+
+
+def makespan(jobs: Sequence[Job], cost: Mapping[str, float], *, workers: int) -> float:
+    """How long several workers need who each take the first job whose inputs are done.
+
+    Args:
+        jobs: all that are left, in the order they are taken.
+        cost: of each, by key, in any unit of time.
+        workers: that work at the same time.
+
+    Returns:
+        The time on the clock, in that unit; more than the sum by the workers where some must wait.
+    """
+    place = {job.key: at for at, job in enumerate(jobs)}
+    needs = [[place[one.key] for one in job.inputs if one.key in place] for job in jobs]
+    users: list[list[int]] = [[] for _ in jobs]
+    for at, inputs in enumerate(needs):
+        for needed in inputs:
+            users[needed].append(at)
+    missing = [len(inputs) for inputs in needs]
+    ready = [at for at, count in enumerate(missing) if not count]  # sorted, hence a heap
+    busy: list[tuple[float, int]] = []
+    now = 0.0
+    while ready or busy:
+        while ready and len(busy) < max(1, workers):
+            at = heappop(ready)
+            heappush(busy, (now + cost[jobs[at].key], at))
+        now, at = heappop(busy)
+        for user in users[at]:
+            missing[user] -= 1
+            if not missing[user]:
+                heappush(ready, user)
+    return now
 
 
 def duration(seconds: float) -> str:
@@ -167,11 +216,10 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def _working(job: Job, log: list[dict[str, object]]) -> Working:
+def _working(job: Job, log: list[dict[str, object]], *, active: bool) -> Working:
     steps = [record for record in log if "steps" in record]
     last = steps[-1] if steps else {}
     done, total = float(str(last.get("step", 0))), float(str(last.get("steps", 1)))
     numbers = {k: v for k, v in last.items() if isinstance(v, float) and k != "t"}
     note = "  ".join(f"{k} {v:.3f}" for k, v in numbers.items())
-    age = time.time() - float(str(log[-1]["t"]))
-    return Working(label=job.label, share=done / max(1.0, total), note=note, active=age < _ACTIVE)
+    return Working(label=job.label, share=done / max(1.0, total), note=note, active=active)

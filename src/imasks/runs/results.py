@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
@@ -25,6 +26,8 @@ class Step:
         im_share: mean share of pixels in the inconsistency masks learned with; None in
             generation 0.
         kept: share of the unlabeled images learned with.
+        pseudo_label_score: of the pseudo-labels learned with, outside their inconsistency masks;
+            None without true masks of the unlabeled images, which training never sees.
         parameters: of the network.
     """
 
@@ -35,6 +38,7 @@ class Step:
     ensemble_test: float | None
     im_share: float | None
     kept: float | None
+    pseudo_label_score: float | None
     parameters: int
 
 
@@ -63,7 +67,7 @@ class Outcome:
     @property
     def chosen(self) -> Step | None:
         """The generation with the best validation score: what a user is given."""
-        return max(self.steps, key=lambda step: step.val, default=None)
+        return max(self.steps, key=lambda step: sortable(step.val), default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +88,7 @@ class Spread:
         return cls(mean=fmean(known), deviation=spread, count=len(known))
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f}" + ("" if self.deviation is None else f" ± {self.deviation:.3f}")
+        return f"{self.mean:.3f}" + ("" if self.deviation is None else f"±{self.deviation:.3f}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +101,7 @@ class Row:
         val: validation scores of the chosen candidates.
         test: their test scores.
         ensemble_test: test scores of the chosen generation's ensemble.
-        gap: share of the way from LDT to FDT, paired by seed.
+        gap: share of the way from LDT to FDT, see :func:`gap_closed`.
         seconds: computing time.
         complete: whether every seed is finished.
         progress: "jobs done / jobs".
@@ -108,7 +112,7 @@ class Row:
     val: Spread | None
     test: Spread | None
     ensemble_test: Spread | None
-    gap: Spread | None
+    gap: float | None
     seconds: float
     complete: bool
     progress: str
@@ -126,11 +130,32 @@ def rows(found: Iterable[Outcome]) -> list[Row]:
     return [_row(name, found) for name in dict.fromkeys(one.approach for one in found)]
 
 
-def gap_closed(value: float | None, ldt: float | None, fdt: float | None) -> float | None:
-    """Return (x - LDT) / (FDT - LDT); None where one is missing or FDT is not above LDT."""
-    if value is None or ldt is None or fdt is None or fdt <= ldt:
+def gap_closed(
+    values: Mapping[int, float], ldt: Mapping[int, float], fdt: Mapping[int, float]
+) -> float | None:
+    """Return (x - LDT) / (FDT - LDT) of the means over the seeds that all three have.
+
+    Not the mean of the seeds' own gaps, which a small denominator would rule; nor with a
+    deviation, as a ratio of noisy differences has no useful one.
+
+    Args:
+        values: scores by seed.
+        ldt: those of the lower bound.
+        fdt: those of the upper bound.
+
+    Returns:
+        None if they share no seed, or FDT is not above LDT.
+    """
+    shared = values.keys() & ldt.keys() & fdt.keys()
+    if not shared:
         return None
-    return (value - ldt) / (fdt - ldt)
+    x, low, high = (fmean(one[seed] for seed in shared) for one in (values, ldt, fdt))
+    return (x - low) / (high - low) if high > low else None
+
+
+def sortable(score: float) -> float:
+    """Put a score that is not a number last."""
+    return -math.inf if math.isnan(score) else score
 
 
 def jobs_of(line: Line) -> list[Job]:
@@ -169,6 +194,7 @@ def _step(generation: Generation, store: Store, primary: str) -> Step:
         ensemble_test=ensemble.get("test", {}).get(primary),
         im_share=labelled["im_share"] if labelled else None,
         kept=labelled["kept"] / labelled["images"] if labelled else None,
+        pseudo_label_score=labelled.get("agreement", {}).get(primary) if labelled else None,
         parameters=best["parameters"],
     )
 
@@ -176,27 +202,23 @@ def _step(generation: Generation, store: Store, primary: str) -> Step:
 def _row(name: str, found: list[Outcome]) -> Row:
     mine = [one for one in found if one.approach == name]
     chosen = [one.chosen for one in mine]
-    bounds = {
-        (one.approach, one.seed): one.chosen.test
-        for one in found
-        if one.approach in ("LDT", "FDT") and one.chosen
-    }
-    gaps = [
-        gap_closed(
-            one.chosen.test if one.chosen else None,
-            bounds.get(("LDT", one.seed)),
-            bounds.get(("FDT", one.seed)),
-        )
-        for one in mine
-    ]
     return Row(
         approach=name,
         generation=tuple(step.generation for step in chosen if step),
         val=Spread.of(step.val if step else None for step in chosen),
         test=Spread.of(step.test if step else None for step in chosen),
         ensemble_test=Spread.of(step.ensemble_test if step else None for step in chosen),
-        gap=Spread.of(gaps),
+        gap=gap_closed(*(_tested(one, found) for one in (name, "LDT", "FDT"))),
         seconds=sum(one.seconds for one in mine),
         complete=all(one.complete for one in mine),
         progress=f"{sum(one.done for one in mine)}/{sum(one.jobs for one in mine)}",
     )
+
+
+def _tested(name: str, found: list[Outcome]) -> dict[int, float]:
+    """Test scores of an approach by seed."""
+    return {
+        one.seed: one.chosen.test
+        for one in found
+        if one.approach == name and one.chosen and one.chosen.test is not None
+    }

@@ -4,24 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from rich.console import Console
 
+from imasks.data.card import shorten
+from imasks.data.checksum import changed_files
 from imasks.data.folder import Dataset, open_dataset
+from imasks.errors import UserError
 from imasks.jobs import Job, Store, in_order, run_all
 from imasks.models.unet import UNetConfig
-from imasks.runs.config import RunConfig, agree_with_folder, read_config
-from imasks.runs.configure import configure, workers_for
+from imasks.runs.config import (
+    FILE,
+    RunConfig,
+    agree,
+    read_config,
+    read_versions,
+    write_config,
+)
+from imasks.runs.configure import complete, configure, cores, workers_for
 from imasks.runs.options import Options
 from imasks.runs.plan import Plan, make_plan, steps_of
-from imasks.runs.progress import shown
+from imasks.runs.progress import makespan, shown
 from imasks.runs.results import Outcome, Row, outcomes, rows
 from imasks.training.pace import seconds_per_step
 
 HANDLERS = "imasks.runs.handlers:HANDLERS"
+SETUP = "imasks.runs.run:limit_threads"
+CHECKSUMS, LOCK = "checksums.json", ".lock"
+OURS = (CHECKSUMS, LOCK)  # there before run.toml is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +81,74 @@ def plan_run(
         dry: write nothing.
 
     Raises:
-        UserError: an option is wrong, or the folder holds another run.
+        UserError: an option is wrong, or the folder holds another run or something else. Nothing
+            has been written then.
     """
-    if not dry:
+    check_out(folder, dataset)
+    wanted = configure(dataset, options, approaches=approaches, seeds=seeds)
+    if dry:
+        config, _ = _settle(folder, wanted, dataset, options, may_grow=may_grow, cache=None)
+    else:
         folder.mkdir(parents=True, exist_ok=True)
-    config = configure(dataset, options, approaches=approaches, seeds=seeds, folder=folder)
-    if not dry or (folder / "run.toml").exists():
-        config = agree_with_folder(folder, config, may_grow=may_grow)
+        cache = folder / CHECKSUMS
+        with FileLock(folder / LOCK):  # or each of two first starts would write what it measured
+            config, there = _settle(
+                folder, wanted, dataset, options, may_grow=may_grow, cache=cache
+            )
+            if there is None:
+                write_config(folder, config)
+            elif config != there:
+                write_config(folder, config, versions=read_versions(folder))
     return Run(folder=folder, config=config, plan=make_plan(config))
+
+
+def check_out(folder: Path, dataset: Dataset) -> None:
+    """Make sure that a folder is a run's, or free to become one.
+
+    Raises:
+        UserError: it is a file, the data folder, or holds something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file", remedy="Give a folder to --out.")
+    if folder.resolve() == dataset.folder.resolve():
+        raise UserError(
+            f"{folder} is the data folder", remedy="Give the run a folder of its own with --out."
+        )
+    strange = (
+        [path.name for path in folder.iterdir() if path.name not in OURS and path.name[0] != "."]
+        if folder.exists()
+        else []
+    )
+    # asked last: another process may just have begun the run
+    if strange and not (folder / FILE).exists():
+        raise UserError(
+            f"{folder} is not empty and no run folder: {FILE} is missing",
+            value=", ".join(sorted(strange)[:3]),
+            remedy="Give --out a new folder, so that nothing of yours gets mixed up.",
+        )
+
+
+def _settle(
+    folder: Path,
+    wanted: RunConfig,
+    dataset: Dataset,
+    options: Options,
+    *,
+    may_grow: bool,
+    cache: Path | None,
+) -> tuple[RunConfig, RunConfig | None]:
+    """Measure what is open and check it against a run that is there; return both, writing none."""
+    there = read_config(folder) if (folder / FILE).exists() else None
+    config = complete(wanted, dataset, options, there=there, cache=cache)
+    if there is None:
+        return config, None
+    if config.checksum != there.checksum:
+        raise UserError(
+            f"the checksum of {config.data} has changed since the run in {folder} began",
+            value=shorten(changed_files(dataset, folder / CHECKSUMS)),
+            remedy="Restore the data, or start a new run with another --out.",
+        )
+    return agree(there, config, folder=folder, may_grow=may_grow), there
 
 
 def open_run(folder: Path | str) -> Run:
@@ -96,12 +169,18 @@ def work(run: Run, *, workers: int, console: Console) -> None:
         UserError: something the user can mend.
         JobFailed: anything else that went wrong in a job.
     """
-    limit = partial(limit_threads, run.config.threads)
     before = torch.get_num_threads()
-    limit()
+    limit_threads(run.config.threads)
     try:
         with shown(run.plan.targets, run.store, console, workers):
-            run_all(run.plan.targets, run.store, HANDLERS, workers=workers, setup=limit)
+            run_all(
+                run.plan.targets,
+                run.store,
+                HANDLERS,
+                workers=workers,
+                setup=SETUP,
+                setup_args=[run.config.threads],
+            )
     finally:
         torch.set_num_threads(before)
 
@@ -112,6 +191,7 @@ def limit_threads(count: int) -> None:
     # a checkpoint resumed on the same machine must give the same numbers
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False  # float32 is to mean float32
 
 
 def estimate(run: Run, *, workers: int) -> Mapping[str, float]:
@@ -120,13 +200,24 @@ def estimate(run: Run, *, workers: int) -> Mapping[str, float]:
     Returns:
         "computing": summed over processes; "waiting": on the clock, with so many workers.
     """
-    config = run.config
+    jobs = [job for job in in_order(run.plan.targets) if not run.store.done(job)]
+    fits = _seconds_of_fits([job for job in jobs if job.kind == "fit"], run.config)
+    weight = sum(job.weight for job in jobs if job.kind == "fit")
+    rate = sum(fits.values()) / weight if weight else 0.0
+    seconds = {job.key: fits.get(job.key, rate * job.weight) for job in jobs}
+    return {
+        "computing": sum(seconds.values()),
+        "waiting": makespan(jobs, seconds, workers=workers),
+    }
+
+
+def _seconds_of_fits(jobs: Sequence[Job], config: RunConfig) -> dict[str, float]:
     task, recipe = config.make_task(), config.how.recipe
+    pace: dict[float, float] = {}
+    found = {}
     before = torch.get_num_threads()
     limit_threads(config.threads)
-    pace: dict[float, float] = {}
-    computing = 0.0
-    for job in _unfinished_fits(run):
+    for job in jobs:
         network = UNetConfig(**job.params["network"])  # type: ignore[arg-type]
         if network.width not in pace:
             pace[network.width] = seconds_per_step(
@@ -137,23 +228,21 @@ def estimate(run: Run, *, workers: int) -> Mapping[str, float]:
                 device=torch.device(config.device),
                 precision=recipe.precision,
             )
-        computing += pace[network.width] * steps_of(job, config)
+        # augmentation and validation come on top: about a fifth
+        found[job.key] = 1.2 * pace[network.width] * steps_of(job, config)
     torch.set_num_threads(before)
-    # validation, augmentation and labelling come on top: about a fifth
-    computing *= 1.2
-    return {"computing": computing, "waiting": computing / workers}
+    return found
 
 
 def default_workers(run: Run, options: Options) -> int:
-    """Processes to work with; see :func:`imasks.runs.configure.workers_for`."""
-    return workers_for(options, run.config.how, run.config.device)
+    """Processes to work with; by default no more than the run's threads leave cores for."""
+    config = run.config
+    count = workers_for(options, config.how, config.device)
+    if options.workers is None and config.device == "cpu":
+        return min(count, max(1, cores() // config.threads))
+    return count
 
 
 def data_of(run: Run) -> Dataset:
     """Open the data set that a run was trained on."""
     return open_dataset(run.config.data)
-
-
-def _unfinished_fits(run: Run) -> list[Job]:
-    jobs = in_order(run.plan.targets)
-    return [job for job in jobs if job.kind == "fit" and not run.store.done(job)]

@@ -7,43 +7,71 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from imasks.jobs import in_order, write_atomic
 from imasks.runs.progress import Progression, duration
-from imasks.runs.results import Outcome, Row, Spread, jobs_of
+from imasks.runs.results import Outcome, Row, jobs_of
 from imasks.runs.run import Run
 
 MISSING = "-"
 
 
 def results_table(rows: Sequence[Row], *, score: str) -> RenderableType:
-    """One line an approach; unfinished ones say so."""
-    table = Table(title=f"{score}, one network a seed", title_justify="left")
-    for name in ("approach", "gen.", "val", "test", "ensemble", "gap closed", "time"):
-        table.add_column(name, justify="left" if name == "approach" else "right", no_wrap=True)
+    """One line an approach; unfinished ones say so. Fits a terminal of 80 columns."""
+    table = Table(
+        title=f"{score}, one network a seed",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    table.add_column("approach")  # the only one that may break, for "(3/24 jobs)"
+    for name in ("gen.", "val", "test", "ensemble", "gap", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
+        scores = (row.val, row.test, row.ensemble_test)
         table.add_row(
             row.approach if row.complete else f"{row.approach} ({row.progress} jobs)",
-            ",".join(map(str, row.generation)) or MISSING,
-            *(MISSING if value is None else str(value) for value in (row.val, row.test)),
-            MISSING if row.ensemble_test is None else str(row.ensemble_test),
-            _percent(row.gap),
-            duration(row.seconds),
+            _range(row.generation),
+            *(MISSING if value is None else str(value) for value in scores),
+            MISSING if row.gap is None else f"{row.gap:.0%}",
+            duration(row.seconds).replace(" ", ""),
         )
     seeds = max((row.val.count for row in rows if row.val), default=0)
-    spread = f"mean ± deviation over {seeds} seeds; " if seeds > 1 else "one seed: no spread; "
+    spread = f"mean±deviation over {seeds} seeds; " if seeds > 1 else "one seed: no spread; "
     notes = [
-        f"{spread}gen.: generation with the best validation score, by seed; ensemble: test score "
-        "of its best networks together;",
-        "gap closed: (x - LDT) / (FDT - LDT) on the test images; time: of computing, shared "
-        "starts counted in.",
+        f"{spread}gen.: generation with the best validation score; ensemble: test score of its "
+        "best networks together;",
+        "gap: closed from LDT to FDT, (x - LDT) / (FDT - LDT) of the mean test scores; time: of "
+        "computing, shared starts counted in.",
     ]
     if not all(row.complete for row in rows):
         notes.append("Not finished: run the same command again to go on.")
     return Group(table, Text(" ".join(notes), style="dim"))
+
+
+def start_note(found: Sequence[Outcome]) -> str | None:
+    """Say of which finished approaches no generation beat the supervised start; None if of none."""
+    beaten = [
+        one
+        for one in found
+        if one.complete and len(one.steps) > 1 and one.chosen and one.chosen.generation == 0
+    ]
+    if not beaten:
+        return None
+    whose = ""
+    if len(found) > 1:
+        names = ", ".join(f"{one.approach} (seed {one.seed})" for one in beaten)
+        whose = f" of {names}"
+    return (
+        f"No generation{whose} beat the supervised start on the validation images: predictions "
+        "use the start."
+    )
 
 
 def plan_table(run: Run, times: Mapping[str, float], *, workers: int) -> RenderableType:
@@ -90,7 +118,7 @@ def status_table(run: Run) -> RenderableType:
         head += f", about {duration(state.remaining)} of computing left"
     parts: list[RenderableType] = [Text(head)]
     for one in state.working:
-        mark = "" if one.active else "  (nothing logged for 10 minutes: stopped?)"
+        mark = "" if one.active else "  (not being worked on)"
         parts.append(Text(f"  {one.share:>4.0%}  {one.label}  {one.note}{mark}"))
     for job in in_order(run.plan.targets):
         error = None if run.store.done(job) else run.store.error(job)
@@ -106,7 +134,10 @@ def write_results_csv(run: Run) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    columns = ("val", "test", "ensemble_val", "ensemble_test", "im_share", "kept", "parameters")
+    columns = (
+        *("val", "test", "ensemble_val", "ensemble_test"),
+        *("im_share", "kept", "pseudo_label_score", "parameters"),
+    )
     writer.writerow(("data", "score", "approach", "seed", "generation", *columns, "chosen"))
     score = run.config.make_task().primary
     for one in run.outcomes():
@@ -122,8 +153,9 @@ def _chosen(one: Outcome, generation: int) -> str:
     return "yes" if one.chosen is not None and one.chosen.generation == generation else ""
 
 
-def _percent(value: Spread | None) -> str:
-    if value is None:
+def _range(generations: Sequence[int]) -> str:
+    """Write the generations of several seeds as briefly as they differ."""
+    if not generations:
         return MISSING
-    spread = "" if value.deviation is None else f" ± {value.deviation:.0%}"
-    return f"{value.mean:.0%}{spread}"
+    low, high = min(generations), max(generations)
+    return str(low) if low == high else f"{low}-{high}"

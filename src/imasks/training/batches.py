@@ -129,5 +129,8 @@ def materialise(part: Part, *, copies: int, augmentation: Augmentation, seed: in
 
 
 def mix(*numbers: int) -> int:
-    """Combine integers to one seed such that neighbours have nothing in common."""
+    """Combine integers to one seed such that neighbouring seeds have nothing in common.
+
+    Zeros at the end do not count: callers that mix alike must give equally many numbers.
+    """
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -144,7 +144,8 @@ def _train(
         raise UserError(
             f"the loss is no longer a finite number at step {until}",
             value=mean,
-            remedy="Lower the learning rate, or train with precision float32.",
+            remedy="Start a new run in another --out with --precision float32, or with another "
+            "seed if it trains so already.",
         )
     return mean
 

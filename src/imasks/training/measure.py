@@ -20,7 +20,7 @@ class Measured:
     """What a network is worth on a split.
 
     Args:
-        overlaps: int64 [N, K, 3], see :meth:`imasks.tasks.Task.overlaps`.
+        overlaps: int64 [M, K, 3] of M images, see :meth:`imasks.tasks.Task.overlaps`.
         scores: the split's scores by name.
         selection: the number by which epochs are compared; larger is better.
     """
@@ -59,10 +59,28 @@ def measure(
         overlaps.append(task.overlaps(task.discrete(each[0], reserved=False), truth).cpu())
         if recipe.select == "paper":
             selection.add(each[0], truth)
-    counted = torch.cat(overlaps)
+    counted = sum_by_image(torch.cat(overlaps), split)
     scores = task.summary(counted)
     best_by = selection.value(counted) if recipe.select == "paper" else scores[task.primary]
     return Measured(overlaps=counted, scores=scores, selection=best_by)
+
+
+def sum_by_image(overlaps: Tensor, split: Arrays) -> Tensor:
+    """Sum the overlaps of a split's rows to those of its images, so that images are scored.
+
+    A row may be a tile that shows nothing of what its image holds; its own score means nothing.
+
+    Args:
+        overlaps: int64 [N, K, 3], on the CPU.
+        split: says which image each of the N rows shows.
+
+    Returns:
+        int64 [M, K, 3].
+    """
+    if split.source is None:
+        return overlaps
+    summed = overlaps.new_zeros((len(split.names), *overlaps.shape[1:]))
+    return summed.index_add_(0, torch.from_numpy(split.source), overlaps)
 
 
 class _Selection:

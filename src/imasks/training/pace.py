@@ -55,8 +55,6 @@ def choose_precision(
     """Take bfloat16 where this machine trains at least a tenth faster with it than in float32."""
     if device.type == "cuda" and not torch.cuda.is_bf16_supported():
         return "float32"
-    if device.type == "mps":
-        return "float32"
     full, half = (
         seconds_per_step(config, task, recipe, size=size, device=device, precision=precision)
         for precision in ("float32", "bfloat16")

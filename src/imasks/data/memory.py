@@ -1,0 +1,33 @@
+"""How much memory there is."""
+
+import os
+from pathlib import Path
+
+# The limit of a control group, version 2 and 1, as a container sees its own.
+_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+
+
+def fits_in_memory(size: int, share: float) -> bool:
+    """Say whether one process per core, each with `size` bytes, stays below a share of memory."""
+    return size * _cores() < share * memory()
+
+
+def memory() -> int:
+    """Bytes that this process may use: the machine's memory or a container's limit, if lower.
+
+    8 GiB are assumed where the system does not tell (Windows).
+    """
+    physical = 8 * 2**30
+    if hasattr(os, "sysconf"):
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [path.read_text().strip() for path in _LIMITS if path.is_file()]
+    return min([physical, *(int(limit) for limit in limits if limit.isdigit())])
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

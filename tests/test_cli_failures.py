@@ -1,0 +1,22 @@
+import pytest
+
+from imasks import cli
+from imasks.jobs import JobFailed
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_a_traceback_is_promised_only_where_there_is_one(tmp_path, monkeypatch, capsys, written):
+    if written:
+        (tmp_path / "error.json").write_text("{}")
+
+    def fail():
+        raise JobFailed(label="IM", folder=tmp_path, message="was lost")
+
+    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setenv("COLUMNS", "400")
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 1
+    text = capsys.readouterr().err
+    assert "IM: was lost" in text
+    assert ("error.json" in text) == written
