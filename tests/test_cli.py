@@ -147,6 +147,7 @@ def tiny_cells(tmp_path_factory):
         ("train {data} --out {out} --device tpu", "no such device"),
         ("train {data} --out {out} --ladder moon", "isic2018"),
         ("train {data} --out {out} --im-label drop", "blank or ignore"),
+        ("train {data} --out {out} --learning-rate 0", "recipe.learning_rate"),
         ("train {data} --out {out} --steps 0", "steps must be a whole number of at least 1"),
         ("train {data} --out {out} --models 9", "models = 9"),
         ("train {data} --out {out} --width 0", "width must be a number of at least 0.0625"),

@@ -182,6 +182,7 @@ def _preset(options: Options) -> Preset:
         **_given(
             steps=options.steps,
             batch=options.batch,
+            learning_rate=options.learning_rate,
             precision=None if precision == "auto" else precision,
         ),
     )

@@ -45,6 +45,7 @@ class Options:
     )
     steps: int | None = _option(None, "Optimiser steps of every network.", least=1)
     batch: int | None = _option(None, "Image-mask pairs per step.", least=1)
+    learning_rate: float | None = _option(None, "Peak learning rate.", least=0)
     im_input: str | None = _option(
         None, "Pixels under the inconsistency mask: show them 'black' or 'keep' them."
     )
