@@ -175,7 +175,7 @@ def _outcome(line: Line, store: Store, primary: str) -> Outcome:
         approach=line.approach.name,
         seed=line.seed,
         steps=tuple(steps),
-        complete=len(steps) == len(line.generations),
+        complete=len(done) == len(jobs),
         seconds=sum(store.elapsed(job) for job in jobs),
         done=len(done),
         jobs=len(jobs),
