@@ -85,3 +85,12 @@ def test_wrong_arguments_of_train(data, tmp_path, given, says):
 def test_wrong_arguments_of_study(data, tmp_path, given, says):
     with pytest.raises(UserError, match=says):
         imasks.study(data, out=tmp_path / "run", **{"approaches": ["LDT"], **given})
+
+
+def test_a_run_is_shown_in_a_line(tmp_path):
+    from types import SimpleNamespace
+
+    run = SimpleNamespace(folder=tmp_path / "r", config=SimpleNamespace(approaches=("LDT", "IM+")))
+    shown = repr(imasks.Trained(run=run))
+    assert "LDT, IM+" in shown
+    assert len(shown) < 300

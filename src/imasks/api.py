@@ -33,6 +33,9 @@ class Trained:
 
     run: Run
 
+    def __repr__(self) -> str:
+        return f"Trained({str(self.run.folder)!r}, {', '.join(self.run.config.approaches)})"
+
     def results(self) -> list[Row]:
         """Scores of every approach, over all seeds."""
         return self.run.rows()

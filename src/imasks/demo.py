@@ -8,7 +8,7 @@ from imasks.data.synthetic import write_demo_dataset
 from imasks.runs.options import Options
 
 APPROACHES = ("LDT", "ALDT", "FDT", "IM+")
-OPTIONS = Options(width=1.0, steps=500, candidates=2, generations=2)
+OPTIONS = Options(width=1.0, steps=500, candidates=2, generations=1)
 
 
 def draw(folder: Path) -> Path:
