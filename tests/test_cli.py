@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from imasks import cli
 from imasks.data.synthetic import draw_cells
@@ -20,7 +21,9 @@ def imasks(monkeypatch, capsys):
     def run(*arguments):
         words = [str(word) for argument in arguments for word in _words(argument)]
         monkeypatch.setattr(sys, "argv", ["imasks", *words])
-        monkeypatch.setenv("COLUMNS", "400")
+        monkeypatch.setenv("COLUMNS", "400")  # paths on one line
+        plain = {"markup": False, "emoji": False, "highlight": False}
+        monkeypatch.setattr(cli, "console", Console(width=400, **plain))
         try:
             cli.main()
             code = 0
