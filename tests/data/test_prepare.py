@@ -335,7 +335,7 @@ def test_memory_counts_every_split_and_every_core(tmp_path, monkeypatch):
     out = tmp_path / "out"
     prepare(data, plan_preparation(data), out)
     size = sum(path.stat().st_size for path in out.glob("*.npy"))
-    monkeypatch.setattr(memory, "_cores", lambda: 10)
+    monkeypatch.setattr(memory, "cores", lambda: 10)
     for fits, there in ((True, 4 * 10 * size + 4), (False, 4 * 10 * size)):
         monkeypatch.setattr(memory, "memory", lambda there=there: there)
         assert isinstance(load_arrays(out, "val").images, np.memmap) != fits

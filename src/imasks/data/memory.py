@@ -12,7 +12,7 @@ _LIMITS = (
 
 def fits_in_memory(size: int, share: float) -> bool:
     """Say whether one process per core, each with `size` bytes, stays below a share of memory."""
-    return size * _cores() < share * memory()
+    return size * cores() < share * memory()
 
 
 def memory() -> int:
@@ -27,7 +27,8 @@ def memory() -> int:
     return min([physical, *(int(limit) for limit in limits if limit.isdigit())])
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from imasks.approaches.recipes import (
 )
 from imasks.data.checksum import checksum
 from imasks.data.folder import Dataset
+from imasks.data.memory import cores
 from imasks.data.prepare import plan_preparation
 from imasks.errors import UserError
 from imasks.models.unet import UNetConfig
@@ -138,13 +138,6 @@ def workers_for(options: Options, how: Preset, device: str) -> int:
     if device != "cpu":
         return 1
     return min(cores(), max(how.candidates, how.start_candidates))
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _threads(workers: int) -> int:

@@ -19,12 +19,13 @@ from imasks.data.card import shorten
 from imasks.data.checksum import changed_files, checksum
 from imasks.data.folder import open_dataset
 from imasks.data.prepare import Preparation
+from imasks.encoding import IGNORE
 from imasks.errors import UserError
 from imasks.jobs import Handler, Job, Store, write_atomic
 from imasks.labelling.agree import Morphology
 from imasks.labelling.labellers import load_pseudo_labels, write_pseudo_labels
 from imasks.models.unet import UNet, UNetConfig
-from imasks.models.weights import load_network, save_network
+from imasks.models.weights import load_network, load_tensors, save_network
 from imasks.runs.config import read_config
 from imasks.tasks import Task, make_task
 from imasks.training.batches import mix
@@ -213,7 +214,7 @@ def _against_truth(folder: Path, split: Arrays, task: Task) -> dict[str, float]:
     overlaps = []
     for start in range(0, len(truth), 256):
         rows = slice(start, start + 256)
-        seen = np.where(pseudo.im[rows], np.uint8(255), truth[rows])
+        seen = np.where(pseudo.im[rows], np.uint8(IGNORE), truth[rows])
         overlaps.append(
             task.overlaps(torch.from_numpy(pseudo.labels[rows]), torch.from_numpy(seen))
         )
@@ -232,8 +233,6 @@ def _policy(values: dict[str, Any] | None) -> Policy:
 
 
 def _epoch_of(checkpoint: Path) -> int:
-    from imasks.models.weights import load_tensors
-
     return int(str(load_tensors(checkpoint)[1]["epoch"])) if checkpoint.exists() else 0
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from imasks.data.card import shorten
 from imasks.data.checksum import changed_files
 from imasks.data.folder import Dataset, open_dataset
+from imasks.data.memory import cores
 from imasks.errors import UserError
 from imasks.jobs import Job, Store, in_order, run_all
 from imasks.models.unet import UNetConfig
@@ -24,7 +25,7 @@ from imasks.runs.config import (
     read_versions,
     write_config,
 )
-from imasks.runs.configure import complete, configure, cores, workers_for
+from imasks.runs.configure import complete, configure, workers_for
 from imasks.runs.options import Options
 from imasks.runs.plan import Plan, make_plan, steps_of
 from imasks.runs.progress import makespan, shown
