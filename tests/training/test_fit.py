@@ -5,10 +5,11 @@ import torch
 from imasks.data.arrays import Arrays
 from imasks.data.augment import Augmentation
 from imasks.errors import UserError
-from imasks.models.unet import UNet, UNetConfig
+from imasks.models.unet import UNet, UNetConfig, make_unet
 from imasks.tasks import Binary, Multiclass, Multilabel
 from imasks.training.batches import Part
-from imasks.training.fit import fit, make_optimiser
+from imasks.training.fit import fit, make_optimiser, seeded_network
+from imasks.training.objectives import Supervised
 from imasks.training.recipe import Recipe
 from tests.models.test_unet import load_keras
 
@@ -87,11 +88,10 @@ def test_training_steps_agree_with_the_published_ones(golden, stem, task):
 
 
 def run(checkpoint=None, *, recipe=SHORT, seed=3, parts=None, log=lambda record: None):
+    parts = parts or [part(augmentation=Augmentation(flip=True, max_noise=5))]
     return fit(
-        TINY,
-        Binary(["disc"]),
-        parts or [part(augmentation=Augmentation(flip=True, max_noise=5))],
-        validation(),
+        seeded_network(make_unet, TINY, seed=seed, device=CPU),
+        Supervised(Binary(["disc"]), parts, validation(), recipe, seed=seed, device=CPU),
         recipe,
         seed=seed,
         device=CPU,
@@ -165,12 +165,12 @@ def test_other_tasks_train(task, planes):
     images, labels = discs(8)
     labels = labels + 1 if task.name == "multiclass" else labels.repeat(planes, 1)
     config = UNetConfig(in_channels=1, outputs=task.outputs, width=0.25, norm_momentum=0.1)
+    recipe = Recipe(steps=60, batch=8, evaluations=3)
+    parts, val = [Part(images=images, labels=labels)], Arrays(("x",) * 8, images, labels)
     fitted = fit(
-        config,
-        task,
-        [Part(images=images, labels=labels)],
-        Arrays(("x",) * 8, images, labels),
-        Recipe(steps=60, batch=8, evaluations=3),
+        seeded_network(make_unet, config, seed=0, device=CPU),
+        Supervised(task, parts, val, recipe, seed=0, device=CPU),
+        recipe,
         seed=0,
         device=CPU,
     )

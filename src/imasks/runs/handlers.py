@@ -24,13 +24,14 @@ from imasks.errors import UserError
 from imasks.jobs import Handler, Job, Store, write_atomic
 from imasks.labelling.agree import Morphology
 from imasks.labelling.labellers import load_pseudo_labels, write_pseudo_labels
-from imasks.models.unet import UNetConfig
+from imasks.models.unet import UNetConfig, make_unet
 from imasks.models.weights import load_network, load_tensors, save_network
 from imasks.runs.config import read_config
 from imasks.tasks import Task, make_task
 from imasks.training.batches import mix
-from imasks.training.fit import fit
+from imasks.training.fit import fit, seeded_network
 from imasks.training.measure import measure, sum_by_image
+from imasks.training.objectives import Supervised
 from imasks.training.predict import probabilities
 from imasks.training.recipe import Recipe
 
@@ -88,13 +89,12 @@ def do_fit(job: Job, store: Store) -> dict[str, Any]:
     done = _epoch_of(checkpoint)
     store.truncate_log(job, lambda record: record.get("epoch", 0) <= done)
     store.append_log(job, {"begin": True})
+    seed = mix(*p["seed"])
     fitted = fit(
-        UNetConfig(**p["network"]),
-        task,
-        parts,
-        load_arrays(data, "val"),
+        seeded_network(make_unet, UNetConfig(**p["network"]), seed=seed, device=device),
+        Supervised(task, parts, load_arrays(data, "val"), recipe, seed=seed, device=device),
         recipe,
-        seed=mix(*p["seed"]),
+        seed=seed,
         device=device,
         checkpoint=checkpoint,
         log=lambda record: store.append_log(job, record),

@@ -2,82 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from imasks.data.arrays import Arrays
 from imasks.errors import UserError
-from imasks.models.unet import UNet, UNetConfig, make_unet
 from imasks.models.weights import load_tensors, save_tensors
-from imasks.tasks import Task
-from imasks.training.batches import Batches, Part, mix
-from imasks.training.measure import measure
-from imasks.training.predict import autocast
+from imasks.training.batches import mix
+from imasks.training.objectives import Objective
 from imasks.training.recipe import Recipe
 
 Log = Callable[[Mapping[str, float | int]], None]
+Network = TypeVar("Network", bound=nn.Module)
+Config = TypeVar("Config")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fitted:
+class Fitted(Generic[Network]):
     """A trained candidate.
 
     Args:
         network: with the weights of the best epoch, in evaluation mode.
         epoch: the best one, counted from 1.
-        selection: its validation value by the recipe's rule; larger is better.
+        selection: its validation value by the objective's rule; larger is better.
         steps: optimiser steps made.
         pairs: training pairs.
     """
 
-    network: UNet
+    network: Network
     epoch: int
     selection: float
     steps: int
     pairs: int
 
 
+def seeded_network(
+    make: Callable[[Config, torch.device], Network],
+    config: Config,
+    *,
+    seed: int,
+    device: torch.device,
+) -> Network:
+    """Build a network whose initial weights depend on the seed alone.
+
+    Args:
+        make: for example :func:`imasks.models.unet.make_unet`.
+        config: what ``make`` builds.
+        seed: the one that :func:`fit` is given too.
+        device: to build on.
+    """
+    torch.manual_seed(mix(seed, 0))
+    return make(config, device)
+
+
 def fit(
-    config: UNetConfig,
-    task: Task,
-    parts: Sequence[Part],
-    val: Arrays,
+    network: Network,
+    objective: Objective,
     recipe: Recipe,
     *,
     seed: int,
     device: torch.device,
     checkpoint: Path | None = None,
     log: Log = lambda record: None,
-) -> Fitted:
-    """Train one network from scratch and return it at its best epoch.
+) -> Fitted[Network]:
+    """Train one network and return it at its best epoch.
 
     The same arguments on the same machine with the same number of threads give the same numbers,
     also if the process was killed on the way and started again: after every epoch the complete
     state is written to ``checkpoint``, and every batch depends on the seed and its number alone.
 
     Args:
-        config: of the network.
-        task: gives loss and scores.
-        parts: where training pairs come from.
-        val: the validation split, with labels.
+        network: untrained, see :func:`seeded_network`; it is trained in place.
+        objective: what is to be made small, and by what epochs are compared.
         recipe: how to train.
-        seed: of initial weights, order and augmentation.
-        device: to train on.
+        seed: of what is drawn inside the network; the objective has its own.
+        device: where the network lies.
         checkpoint: a file to go on from if it exists, and to write to; None writes nothing.
-        log: called after every epoch with epoch, step, steps, loss, selection and scores.
+        log: called after every epoch with epoch, step, steps, loss, selection and what the
+            objective measures.
 
     Raises:
-        UserError: nothing to train on, or the loss is no longer a finite number.
+        UserError: the loss is no longer a finite number, or the checkpoint is of another training.
     """
-    batches = Batches(parts, batch=recipe.batch, seed=seed, device=device)
-    total = recipe.total_steps(batches.pairs)
-    state = _State(config, recipe, seed=seed, device=device)
+    total = recipe.steps_of(objective.steps_per_epoch)
+    state = _State(network, recipe, device=device)
     if checkpoint is not None and checkpoint.exists():
         state.load(checkpoint)
     ends = [round(total * (e + 1) / recipe.evaluations) for e in range(recipe.evaluations)]
@@ -85,10 +99,10 @@ def fit(
     for epoch, end in enumerate(ends, start=1):
         if end <= state.step:
             continue
-        loss = _train(state, batches, task, recipe, until=end, total=total, seed=seed)
-        measured = measure(state.shown, val, task, recipe, device=device)
+        loss = _train(state, objective, recipe, until=end, total=total, seed=seed)
+        verdict = objective.measure(state.shown)
         state.epoch = epoch
-        state.keep_best(measured.selection)
+        state.keep_best(verdict.selection)
         if checkpoint is not None:
             state.save(checkpoint)
         log(
@@ -97,8 +111,8 @@ def fit(
                 "step": end,
                 "steps": total,
                 "loss": loss,
-                "selection": measured.selection,
-                task.primary: measured.scores[task.primary],
+                "selection": verdict.selection,
+                **verdict.record,
             }
         )
     return Fitted(
@@ -106,14 +120,13 @@ def fit(
         epoch=state.best_epoch,
         selection=state.best_selection,
         steps=total,
-        pairs=batches.pairs,
+        pairs=objective.pairs,
     )
 
 
 def _train(
-    state: _State,
-    batches: Batches,
-    task: Task,
+    state: _State[Network],
+    objective: Objective,
     recipe: Recipe,
     *,
     until: int,
@@ -125,12 +138,9 @@ def _train(
     torch.manual_seed(mix(seed, 3, state.step))  # dropout is the only user of the global generator
     losses = []
     for step in range(state.step, until):
-        images, labels = batches(step)
         for group in state.optimiser.param_groups:
             group["lr"] = recipe.learning_rate_at(step, total)
-        with autocast(batches.device, recipe.precision):
-            logits = state.network(images)
-        loss = task.loss(logits, labels, kind=recipe.loss)
+        loss = objective.loss(state.network, step)
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if recipe.clip:
@@ -150,14 +160,12 @@ def _train(
     return mean
 
 
-class _State:
+class _State(Generic[Network]):
     """All that changes while training: weights, optimiser, average, the best epoch so far."""
 
-    def __init__(
-        self, config: UNetConfig, recipe: Recipe, *, seed: int, device: torch.device
-    ) -> None:
-        torch.manual_seed(mix(seed, 0))
-        self.network = make_unet(config, device)
+    def __init__(self, network: Network, recipe: Recipe, *, device: torch.device) -> None:
+        self.device = device
+        self.network = network
         self.optimiser = make_optimiser(self.network, recipe)
         self.ema = recipe.ema
         self.averaged = deepcopy(self.network).eval() if recipe.ema else None
@@ -168,7 +176,7 @@ class _State:
         self.step = 0
 
     @property
-    def shown(self) -> UNet:
+    def shown(self) -> Network:
         """The network that is validated and kept, in evaluation mode."""
         return (self.network if self.averaged is None else self.averaged).eval()
 
@@ -190,7 +198,7 @@ class _State:
             self.best = {k: v.detach().clone() for k, v in self.shown.state_dict().items()}
             self.best_selection, self.best_epoch = selection, self.epoch
 
-    def best_network(self) -> UNet:
+    def best_network(self) -> Network:
         network = deepcopy(self.network)
         network.load_state_dict(self.best)
         return network.eval()
@@ -225,8 +233,7 @@ class _State:
         self.network.load_state_dict(_below("network.", tensors))
         if self.averaged is not None:
             self.averaged.load_state_dict(_below("averaged.", tensors))
-        device = next(self.network.parameters()).device
-        self.best = {k: v.to(device) for k, v in _below("best.", tensors).items()}
+        self.best = {k: v.to(self.device) for k, v in _below("best.", tensors).items()}
         variables = list(self.network.parameters())
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _below("optimiser.", tensors).items():

@@ -18,6 +18,7 @@ from imasks.data.augment import Augmentation, augment
 from imasks.errors import UserError
 from imasks.tasks import Task
 from imasks.training.batches import mix
+from imasks.training.objectives import Objective, Verdict
 from imasks.training.predict import CHUNK, autocast, images_on
 from imasks.training.recipe import Recipe
 
@@ -63,20 +64,13 @@ class Pairs:
         return images, masks, torch.from_numpy(self.targets[index]).to(device)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What a validation found: ``selection`` compares epochs, larger is better."""
-
-    selection: float
-    record: dict[str, float]
-
-
 @final
-class Grading:
+class Grading(Objective):
     """Learn to tell how good a mask is.
 
     Half of the pairs that are shown are augmented, drawn anew every time (the published code
-    draws once, and writes files). Batch ``step`` depends on the seed and on ``step`` alone.
+    draws once, and writes files). Epochs are compared by the mean absolute error of the pairs'
+    scores, ``mae``, where the task has one head, by the loss where it has two.
 
     Args:
         task: gives the network's inputs and the score of a pair.
@@ -105,56 +99,54 @@ class Grading:
                     f"there is no pair of image and mask to {name} an EvalNet on",
                     remedy="Add labeled images, also to the validation split.",
                 )
-        self.task = task
-        self.train = train
-        self.val = val
-        self.views = views or (OTHER_VIEWS if task.detects else BINARY_VIEWS)
-        self.precision = recipe.precision
-        self.batch = min(recipe.batch, len(train))
-        self.seed = seed
-        self.device = device
+        self._task = task
+        self._train = train
+        self._val = val
+        self._views = views or (OTHER_VIEWS if task.detects else BINARY_VIEWS)
+        self._precision = recipe.precision
+        self._batch = min(recipe.batch, len(train))
+        self._seed = seed
+        self._device = device
 
     @property
     def pairs(self) -> int:
-        """Pairs that are trained on."""
-        return len(self.train)
+        return len(self._train)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self._train) // self._batch
 
     def loss(self, network: nn.Module, step: int) -> Tensor:
-        """Return the scalar loss of batch number ``step``."""
-        images, masks, targets = self.train.take(self._rows(step), self.device)
+        images, masks, targets = self._train.take(self._rows(step), self._device)
         images, masks = self._view(images, masks, step)
-        with autocast(self.device, self.precision):
-            logits = network(images, self.task.mask_input(masks))
+        with autocast(self._device, self._precision):
+            logits = network(images, self._task.mask_input(masks))
         return grading_loss(logits, targets)
 
     @torch.inference_mode()
     def measure(self, network: nn.Module) -> Verdict:
-        """Validate: the loss, and ``mae``, the mean absolute error of the pairs' scores.
-
-        Epochs are compared by the error (one head) or by the loss (two heads), as published.
-        """
         logits, targets = [], []
-        for index in np.array_split(np.arange(len(self.val)), -(-len(self.val) // CHUNK)):
-            images, masks, target = self.val.take(index, self.device)
-            with autocast(self.device, self.precision):
-                logits.append(network(images, self.task.mask_input(masks)))
+        for index in np.array_split(np.arange(len(self._val)), -(-len(self._val) // CHUNK)):
+            images, masks, target = self._val.take(index, self._device)
+            with autocast(self._device, self._precision):
+                logits.append(network(images, self._task.mask_input(masks)))
             targets.append(target)
         answer, truth = torch.cat(logits), torch.cat(targets)
-        found, true = (self.task.pair_score(each) for each in (answer.sigmoid(), truth))
+        found, true = (self._task.pair_score(each) for each in (answer.sigmoid(), truth))
         mae, loss = float((found - true).abs().mean()), float(grading_loss(answer, truth))
         return Verdict(
-            selection=-loss if self.task.detects else -mae, record={"mae": mae, "val_loss": loss}
+            selection=-loss if self._task.detects else -mae, record={"mae": mae, "val_loss": loss}
         )
 
     def _rows(self, step: int) -> np.ndarray:
-        epoch, place = divmod(step, len(self.train) // self.batch)
-        order = np.random.default_rng(mix(self.seed, 2, epoch)).permutation(len(self.train))
-        return order[place * self.batch : (place + 1) * self.batch]
+        epoch, place = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng(mix(self._seed, 2, epoch)).permutation(len(self._train))
+        return order[place * self._batch : (place + 1) * self._batch]
 
     def _view(self, images: Tensor, masks: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        generator = torch.Generator(self.device).manual_seed(mix(self.seed, 1, step))
-        chosen = torch.rand(len(images), 1, 1, 1, generator=generator, device=self.device) < 0.5
-        changed, moved = augment(images, masks, self.views, generator)
+        generator = torch.Generator(self._device).manual_seed(mix(self._seed, 1, step))
+        chosen = torch.rand(len(images), 1, 1, 1, generator=generator, device=self._device) < 0.5
+        changed, moved = augment(images, masks, self._views, generator)
         images = torch.where(chosen, changed, images)
         masks = torch.where(chosen, moved, masks)
         return images.contiguous(memory_format=torch.channels_last), masks

@@ -71,9 +71,13 @@ class Recipe:
 
     def total_steps(self, pairs: int) -> int:
         """Optimiser steps for a training set of so many pairs."""
+        return self.steps_of(max(1, pairs // self.batch))
+
+    def steps_of(self, steps_per_epoch: int) -> int:
+        """Optimiser steps where one epoch takes so many."""
         if self.steps is not None:
             return self.steps
-        return max(self.epochs * max(1, pairs // self.batch), self.min_steps)
+        return max(self.epochs * steps_per_epoch, self.min_steps)
 
     def learning_rate_at(self, step: int, total: int) -> float:
         """Learning rate of a step counted from 0."""
