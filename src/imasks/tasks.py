@@ -44,6 +44,8 @@ class Task(abc.ABC):
     name: ClassVar[TaskName]
     primary: ClassVar[str]
     """The score that ranks candidates."""
+    detects: ClassVar[bool]
+    """Whether an EvalNet also answers which classes are there."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         self.classes = tuple(classes)
@@ -89,6 +91,37 @@ class Task(abc.ABC):
     def to_user(self, labels: Tensor) -> Tensor:
         """Internal labels uint8 [N, P, H, W] to the ids of the user's own mask files."""
 
+    @abc.abstractmethod
+    def mask_input(self, masks: Tensor) -> Tensor:
+        """Masks uint8 [N, P, H, W] as an EvalNet sees them: float32 [N, C, H, W] of 0 and 1.
+
+        IGNORE, which only true masks hold, is no class at all.
+        """
+
+    @abc.abstractmethod
+    def pair_quality(self, masks: Tensor, truth: Tensor, region: Tensor | None = None) -> Tensor:
+        """What an EvalNet should answer: float32 [N, heads, C], METHOD 8.
+
+        Head 0 is the IoU of every output, 0 where it is not detected; head 1 (where the task
+        detects) is 1 where it is.
+
+        Args:
+            masks: uint8 [N, P, H, W], 0 inside the region.
+            truth: uint8 [N, P, H, W], whole.
+            region: bool [N, 1, H, W], what was cut out of the pair; None: a plain prediction.
+        """
+
+    def pair_score(self, quality: Tensor) -> Tensor:
+        """One number a pair, [N], from predicted or true quality [N, heads, C].
+
+        The mean IoU over the classes whose detection is at least 0.5, 0 if there is none; the
+        reserved index never counts.
+        """
+        quality = quality[:, :, -len(self.classes) :]
+        iou = quality[:, 0]
+        seen = quality[:, 1] >= 0.5 if self.detects else torch.ones_like(iou, dtype=torch.bool)
+        return (iou * seen).sum(1) / seen.sum(1).clamp(min=1)
+
     def class_iou(self, overlaps: Tensor) -> Tensor:
         """The field's standard score: IoU of each class over the whole split, float64 [K].
 
@@ -115,6 +148,7 @@ class Binary(Task):
 
     name = "binary"
     primary = "iou"
+    detects = False
 
     @property
     def outputs(self) -> int:
@@ -150,6 +184,12 @@ class Binary(Task):
     def to_user(self, labels: Tensor) -> Tensor:
         return labels
 
+    def mask_input(self, masks: Tensor) -> Tensor:
+        return (masks == 1).float()
+
+    def pair_quality(self, masks: Tensor, truth: Tensor, region: Tensor | None = None) -> Tensor:
+        return self.scores(self.overlaps(masks, truth))["iou"].float().view(-1, 1, 1)
+
 
 @final
 class Multilabel(Task):
@@ -157,6 +197,7 @@ class Multilabel(Task):
 
     name = "multilabel"
     primary = "miou"
+    detects = True
 
     @property
     def outputs(self) -> int:
@@ -187,6 +228,15 @@ class Multilabel(Task):
     def to_user(self, labels: Tensor) -> Tensor:
         return labels
 
+    def mask_input(self, masks: Tensor) -> Tensor:
+        return (masks == 1).float()
+
+    def pair_quality(self, masks: Tensor, truth: Tensor, region: Tensor | None = None) -> Tensor:
+        hit, predicted, true = self.overlaps(masks, truth).double().unbind(-1)
+        detected = (true > 0) & (true >= 0.01 * (truth != IGNORE).sum((2, 3)))
+        iou = hit / (predicted + true - hit)
+        return torch.stack([iou.where(detected, 0), detected], 1).float()
+
 
 @final
 class Multiclass(Task):
@@ -194,6 +244,7 @@ class Multiclass(Task):
 
     name = "multiclass"
     primary = "miou"
+    detects = True
 
     @property
     def outputs(self) -> int:
@@ -236,6 +287,24 @@ class Multiclass(Task):
 
     def to_user(self, labels: Tensor) -> Tensor:
         return torch.where(labels == IGNORE, labels, labels.clamp(min=1) - 1)
+
+    def mask_input(self, masks: Tensor) -> Tensor:
+        index = torch.arange(self.outputs, device=masks.device).view(1, -1, 1, 1)
+        return (masks == index).float()
+
+    def pair_quality(self, masks: Tensor, truth: Tensor, region: Tensor | None = None) -> Tensor:
+        hit, predicted, true = self.overlaps(masks, truth).double().unbind(-1)
+        pixels = (truth != IGNORE).sum((2, 3))
+        if region is None:
+            detected = true > 0.01 * pixels
+            cut = torch.zeros_like(pixels, dtype=torch.bool)
+        else:
+            left = self.overlaps(truth.masked_fill(region, 0), truth)[..., 0]
+            detected = (true > 0) & ((left >= 0.3 * true) | (left >= 0.1 * pixels))
+            cut = region.flatten(1).any(1, keepdim=True)
+        iou = (hit / (predicted + true - hit)).where(detected, 0)
+        # the reserved index is right wherever something was cut out
+        return torch.stack([torch.cat([cut, iou], 1), torch.cat([cut, detected], 1)], 1).float()
 
 
 TASKS: Mapping[TaskName, type[Task]] = {

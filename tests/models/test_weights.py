@@ -4,20 +4,35 @@ import pytest
 import torch
 
 from imasks.errors import UserError
+from imasks.models.evalnet import EvalNet, EvalNetConfig
 from imasks.models.unet import UNet, UNetConfig
 from imasks.models.weights import load_network, load_tensors, save_network, save_tensors
 
 CONFIG = UNetConfig(in_channels=1, outputs=2, width=0.25)
+EVALNET = EvalNetConfig(in_channels=1, mask_channels=2, classes=2, detection=True, width=0.25)
+IMAGES = torch.rand(1, 1, 16, 16) * 255
+NETWORKS = [
+    ("unet", UNet(CONFIG), [IMAGES]),
+    ("evalnet", EvalNet(EVALNET), [IMAGES, torch.ones(1, 2, 16, 16)]),
+]
 
 
-def test_a_network_comes_back_as_it_was(tmp_path):
-    network = UNet(CONFIG).eval()
-    save_network(tmp_path, network)
-    images = torch.rand(1, 1, 16, 16) * 255
+@pytest.mark.parametrize(("kind", "network", "inputs"), NETWORKS, ids=["unet", "evalnet"])
+def test_a_network_comes_back_as_it_was(tmp_path, kind, network, inputs):
+    save_network(tmp_path, network.eval())
+    assert json.loads((tmp_path / "network.json").read_text())["network"] == kind
     again = load_network(tmp_path)
-    assert again.config == CONFIG
+    assert type(again) is type(network)
+    assert again.config == network.config
     assert not again.training
-    assert torch.equal(again(images), network(images))
+    assert torch.equal(again(*inputs), network(*inputs))
+
+
+def test_a_network_of_an_unknown_kind_is_an_error(tmp_path):
+    save_network(tmp_path, UNet(CONFIG))
+    (tmp_path / "network.json").write_text('{"network": "vnet", "in_channels": 1, "outputs": 2}')
+    with pytest.raises(UserError, match="vnet"):
+        load_network(tmp_path)
 
 
 def test_the_configuration_is_readable(tmp_path):

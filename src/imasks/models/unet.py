@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import floor
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imasks.errors import UserError
+from imasks.models._blocks import Stage, check_width, features, he_normal, place
 
 STRIDE = 16  # four poolings: heights and widths must be multiples of this
 
@@ -33,17 +32,12 @@ class UNetConfig:
     norm_momentum: float = 0.01
 
     def __post_init__(self) -> None:
-        if floor(16 * self.width) < 1:
-            raise UserError(
-                "the network's width leaves a layer without channels",
-                value=self.width,
-                remedy="Use a width of at least 0.0625; 0.5 to 3 are usual.",
-            )
+        check_width(self.width)
 
     @property
     def features(self) -> tuple[int, ...]:
         """Channels at the five resolutions."""
-        return tuple(floor(base * self.width) for base in (16, 32, 64, 128, 256))
+        return features(self.width)
 
 
 class UNet(nn.Module):
@@ -56,17 +50,17 @@ class UNet(nn.Module):
         super().__init__()
         self.config = config
         f = config.features
-        self.stem = _Stage(config, [(config.in_channels, f[0], 1)], dropout=False)
+        self.stem = Stage([(config.in_channels, f[0], 1)], momentum=config.norm_momentum)
         self.encoder = nn.ModuleList(
-            _Stage(config, [(f[max(i - 1, 0)], f[i], 3), (f[i], f[i], 1)]) for i in range(4)
+            _stage(config, [(f[max(i - 1, 0)], f[i], 3), (f[i], f[i], 1)]) for i in range(4)
         )
-        self.bottleneck = _Stage(config, [(f[3], f[4], 3), (f[4], f[3], 1)])
+        self.bottleneck = _stage(config, [(f[3], f[4], 3), (f[4], f[3], 1)])
         self.decoder = nn.ModuleList(
             _Decode(config, c1, c2)
             for c1, c2 in ((f[3], f[2]), (f[2], f[1]), (f[1], f[0]), (f[0], f[0]))
         )
         self.head = nn.Conv2d(f[0], config.outputs, 1)
-        self.apply(_he_normal)
+        self.apply(he_normal)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits; see the class."""
@@ -86,26 +80,11 @@ class UNet(nn.Module):
 
 def make_unet(config: UNetConfig, device: torch.device) -> UNet:
     """Build a U-Net on a device, its weights laid out channels-last."""
-    network = UNet(config).to(device)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return place(UNet(config), device)
 
 
-class _Stage(nn.Module):
-    """Convolutions with ReLU, then dropout and batch norm."""
-
-    def __init__(
-        self, config: UNetConfig, shapes: list[tuple[int, int, int]], *, dropout: bool = True
-    ) -> None:
-        super().__init__()
-        self.convs = nn.ModuleList(nn.Conv2d(i, o, k, padding="same") for i, o, k in shapes)
-        self.dropout = nn.Dropout(config.dropout if dropout else 0.0)
-        self.norm = _norm(config, shapes[-1][1])
-
-    def forward(self, x: Tensor) -> Tensor:
-        for conv in self.convs:
-            x = F.relu(conv(x), inplace=True)
-        normed: Tensor = self.norm(self.dropout(x))
-        return normed
+def _stage(config: UNetConfig, shapes: list[tuple[int, int, int]]) -> Stage:
+    return Stage(shapes, momentum=config.norm_momentum, dropout=config.dropout)
 
 
 class _Decode(nn.Module):
@@ -113,24 +92,10 @@ class _Decode(nn.Module):
 
     def __init__(self, config: UNetConfig, c1: int, c2: int) -> None:
         super().__init__()
-        self.enter = _Stage(config, [(c1, c1, 1)], dropout=False)
-        self.leave = _Stage(config, [(c1, c1, 3), (c1, c2, 1)])
+        self.enter = Stage([(c1, c1, 1)], momentum=config.norm_momentum)
+        self.leave = _stage(config, [(c1, c1, 3), (c1, c2, 1)])
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         x = F.interpolate(x, scale_factor=2, mode="nearest") + skip
         out: Tensor = self.leave(self.enter(x))
         return out
-
-
-def _norm(config: UNetConfig, channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=1e-3, momentum=config.norm_momentum)
-
-
-def _he_normal(module: nn.Module) -> None:
-    # Keras' he_normal cuts the normal off at two deviations and rescales it to the wanted variance.
-    if isinstance(module, nn.Conv2d):
-        fan_in = module.weight[0].numel()
-        std = (2.0 / fan_in) ** 0.5 / 0.87962566103423978
-        nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +13,17 @@ from torch import Tensor
 
 from imasks.errors import UserError
 from imasks.jobs import write_atomic
+from imasks.models.evalnet import EvalNet, EvalNetConfig
 from imasks.models.unet import UNet, UNetConfig
+
+Network = UNet | EvalNet
+
+# what network.json may name, and how to build it
+_KINDS: Mapping[str, Callable[..., Network]] = {
+    "unet": lambda **config: UNet(UNetConfig(**config)),
+    "evalnet": lambda **config: EvalNet(EvalNetConfig(**config)),
+}
+_NAMES: Mapping[type[Network], str] = {UNet: "unet", EvalNet: "evalnet"}
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, object]) -> None:
@@ -40,14 +50,14 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
         ) from error
 
 
-def save_network(folder: Path, network: UNet) -> None:
+def save_network(folder: Path, network: Network) -> None:
     """Write ``weights.safetensors`` and, beside it, ``network.json``."""
     save_tensors(folder / "weights.safetensors", network.state_dict(), {})
-    config = {"network": "unet", **asdict(network.config)}
+    config = {"network": _NAMES[type(network)], **asdict(network.config)}
     write_atomic(folder / "network.json", (json.dumps(config, indent=2) + "\n").encode())
 
 
-def load_network(folder: Path) -> UNet:
+def load_network(folder: Path) -> Network:
     """Build the network that :func:`save_network` wrote, in evaluation mode.
 
     Raises:
@@ -56,8 +66,7 @@ def load_network(folder: Path) -> UNet:
     path = folder / "network.json"
     try:
         config = json.loads(path.read_text())
-        config.pop("network")
-        network = UNet(UNetConfig(**config))
+        network = _KINDS[config.pop("network")](**config)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
             f"{path} cannot be read", value=error, remedy="Train again or restore the file."

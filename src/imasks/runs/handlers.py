@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from imasks.approaches.generation import Source, assemble
 from imasks.approaches.recipes import Policy
@@ -24,7 +24,7 @@ from imasks.errors import UserError
 from imasks.jobs import Handler, Job, Store, write_atomic
 from imasks.labelling.agree import Morphology
 from imasks.labelling.labellers import load_pseudo_labels, write_pseudo_labels
-from imasks.models.unet import UNet, UNetConfig, make_unet
+from imasks.models.unet import UNetConfig, make_unet
 from imasks.models.weights import load_network, load_tensors, save_network
 from imasks.runs.config import read_config
 from imasks.tasks import Task, make_task
@@ -188,7 +188,7 @@ HANDLERS: Mapping[str, Handler] = {
 
 
 def ensemble_overlaps(
-    networks: Sequence[UNet], split: Arrays, task: Task, device: torch.device
+    networks: Sequence[nn.Module], split: Arrays, task: Task, device: torch.device
 ) -> Tensor:
     """Overlaps int64 [M, K, 3] of the mean probability of several networks with the truth.
 

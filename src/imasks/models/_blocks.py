@@ -1,0 +1,73 @@
+"""What the networks of METHOD 4 are built of."""
+
+from __future__ import annotations
+
+from math import floor
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from imasks.errors import UserError
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class Stage(nn.Module):
+    """Convolutions with ReLU, then dropout and batch norm.
+
+    Args:
+        shapes: (channels in, channels out, side of the kernel) of every convolution.
+        momentum: of the batch norm, in PyTorch's sense.
+        dropout: share of features dropped.
+    """
+
+    def __init__(
+        self, shapes: list[tuple[int, int, int]], *, momentum: float, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(i, o, k, padding="same") for i, o, k in shapes)
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.BatchNorm2d(shapes[-1][1], eps=1e-3, momentum=momentum)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features [N, channels out, H, W]."""
+        for conv in self.convs:
+            x = F.relu(conv(x), inplace=True)
+        normed: Tensor = self.norm(self.dropout(x))
+        return normed
+
+
+def features(width: float) -> tuple[int, ...]:
+    """Channels at the five resolutions; ``width`` is the paper's alpha."""
+    return tuple(floor(base * width) for base in (16, 32, 64, 128, 256))
+
+
+def check_width(width: float) -> None:
+    """Refuse a width that leaves a layer without channels."""
+    if features(width)[0] < 1:
+        raise UserError(
+            "the network's width leaves a layer without channels",
+            value=width,
+            remedy="Use a width of at least 0.0625; 0.5 to 3 are usual.",
+        )
+
+
+def place(network: Module, device: torch.device) -> Module:
+    """Bring a network to a device, its weights laid out channels-last."""
+    network = network.to(device)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def he_normal(module: nn.Module) -> None:
+    """Draw a convolution's weights as Keras' he_normal does.
+
+    It cuts the normal off at two deviations and rescales it to the wanted variance.
+    """
+    if isinstance(module, nn.Conv2d):
+        fan_in = module.weight[0].numel()
+        std = (2.0 / fan_in) ** 0.5 / 0.87962566103423978
+        nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
