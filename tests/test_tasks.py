@@ -17,6 +17,36 @@ def tensor(array):
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
+def ensemble(array):
+    """Recorded probabilities [E, N, H, W, C] as [E, N, C, H, W]."""
+    return tensor(np.moveaxis(array, -1, 2))
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_binary_ensembles_intersect(golden, n):
+    d = golden("im_binary_real")
+    label = Binary(["x"]).consensus(ensemble(d["probs"][:n]))
+    np.testing.assert_array_equal(label[:, 0] * 255, d[f"ensemble_n{n}"])
+    assert torch.equal(label, Binary(["x"]).view_consensus(ensemble(d["probs"][:n])))
+
+
+def test_multiclass_ensembles_average(golden):
+    d = golden("pseudo_labels_im_multiclass")
+    task = Multiclass(["c"] * 11)
+    label = task.consensus(ensemble(d["probs_first2"]))
+    np.testing.assert_array_equal(label[:, 0], d["ens_soft_n3"])  # the reserved index included
+    assert torch.equal(label, task.view_consensus(ensemble(d["probs_first2"])))
+
+
+def test_multilabel_models_average_and_views_intersect(golden):
+    d = golden("im_hela")
+    task = Multilabel(["alive", "dead", "pos"])
+    each = ensemble(d["probs"][:3])
+    for k, name in enumerate(("alive", "dead")):
+        np.testing.assert_array_equal(task.consensus(each)[:, k] * 255, d[f"ens_soft_n3_{name}"])
+        np.testing.assert_array_equal(task.view_consensus(each)[:, k] * 255, d[f"n3_{name}"])
+
+
 class TestContract:
     """What every task promises."""
 
@@ -40,6 +70,14 @@ class TestContract:
         assert overlaps.shape == (3, len(task.classes), 3)
         assert all(len(values) == 3 for values in task.scores(overlaps).values())
         assert task.primary in task.scores(overlaps)
+
+    def test_a_consensus_of_one_is_its_decision(self, task, logits):
+        probabilities = task.probabilities(logits)
+        for merge in (task.consensus, task.view_consensus):
+            assert torch.equal(merge(probabilities[None]), task.discrete(probabilities))
+            merged = merge(torch.stack([probabilities, probabilities.flip(-1)]))
+            assert torch.equal(merged, merged.flip(-1))
+            assert merged.dtype == torch.uint8
 
     def test_a_perfect_prediction_scores_one(self, task, logits):
         masks = task.discrete(task.probabilities(logits), reserved=False)

@@ -46,6 +46,8 @@ class Task(abc.ABC):
     """The score that ranks candidates."""
     detects: ClassVar[bool]
     """Whether an EvalNet also answers which classes are there."""
+    extra_views: ClassVar[int] = 1
+    """How many more views than its nominal number an input ensemble has, as published."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         self.classes = tuple(classes)
@@ -70,6 +72,20 @@ class Task(abc.ABC):
 
         Logits are not accepted: the published decisions are made on rounded probabilities.
         ``reserved`` lets a multiclass network answer with the reserved index 0.
+        """
+
+    @abc.abstractmethod
+    def consensus(self, probabilities: Tensor) -> Tensor:
+        """Label images as a model ensemble does: [E, N, C, H, W] to uint8 [N, P, H, W].
+
+        As published, binary masks are intersected; the other tasks decide on the mean probability.
+        """
+
+    @abc.abstractmethod
+    def view_consensus(self, probabilities: Tensor) -> Tensor:
+        """Label images as an input ensemble does, whose E answers are one network's on E views.
+
+        As published, this differs for multilabel masks, which are intersected.
         """
 
     @abc.abstractmethod
@@ -149,6 +165,7 @@ class Binary(Task):
     name = "binary"
     primary = "iou"
     detects = False
+    extra_views = 0
 
     @property
     def outputs(self) -> int:
@@ -163,6 +180,12 @@ class Binary(Task):
 
     def discrete(self, probabilities: Tensor, *, reserved: bool = True) -> Tensor:
         return (probabilities > 0.5).to(torch.uint8)
+
+    def consensus(self, probabilities: Tensor) -> Tensor:
+        return _intersection(self, probabilities)
+
+    def view_consensus(self, probabilities: Tensor) -> Tensor:
+        return _intersection(self, probabilities)
 
     def loss(self, logits: Tensor, labels: Tensor, *, kind: LossName = "paper") -> Tensor:
         return _planes_loss(logits, labels, kind)
@@ -213,6 +236,12 @@ class Multilabel(Task):
     def discrete(self, probabilities: Tensor, *, reserved: bool = True) -> Tensor:
         return (probabilities >= 0.5).to(torch.uint8)
 
+    def consensus(self, probabilities: Tensor) -> Tensor:
+        return self.discrete(probabilities.mean(0))
+
+    def view_consensus(self, probabilities: Tensor) -> Tensor:
+        return _intersection(self, probabilities)
+
     def loss(self, logits: Tensor, labels: Tensor, *, kind: LossName = "paper") -> Tensor:
         return _planes_loss(logits, labels, kind)
 
@@ -261,6 +290,12 @@ class Multiclass(Task):
         if reserved:
             return probabilities.argmax(1, keepdim=True).to(torch.uint8)
         return (probabilities[:, 1:].argmax(1, keepdim=True) + 1).to(torch.uint8)
+
+    def consensus(self, probabilities: Tensor) -> Tensor:
+        return self.discrete(probabilities.mean(0))
+
+    def view_consensus(self, probabilities: Tensor) -> Tensor:
+        return self.discrete(probabilities.mean(0))
 
     def loss(self, logits: Tensor, labels: Tensor, *, kind: LossName = "paper") -> Tensor:
         # both names mean categorical cross-entropy here
@@ -336,6 +371,11 @@ def confusion(predicted: Tensor, truth: Tensor, *, classes: int) -> Tensor:
     index = (image * classes + truth.long()) * classes + predicted.long()
     counted = index[truth != IGNORE]
     return torch.bincount(counted, minlength=N * classes * classes).view(N, classes, classes)
+
+
+def _intersection(task: Task, probabilities: Tensor) -> Tensor:
+    """Planes that all of [E, N, C, H, W] call foreground, uint8 [N, P, H, W]."""
+    return torch.stack([task.discrete(one) for one in probabilities]).amin(0)
 
 
 def _planes_loss(logits: Tensor, labels: Tensor, kind: LossName) -> Tensor:

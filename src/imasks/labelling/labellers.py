@@ -5,10 +5,11 @@ Shape letters: E networks, N images, P planes, H x W pixels, n images of one chu
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, final
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from imasks.labelling.agree import (
     sizes,
 )
 from imasks.tasks import Task
-from imasks.training.predict import votes
+from imasks.training.predict import CHUNK, probabilities, votes
 from imasks.training.recipe import Precision
 
 
@@ -48,31 +49,125 @@ class PseudoLabels:
 _FILES = ("labels", "im", "region", "keep")
 
 
-def write_pseudo_labels(
-    folder: Path,
-    networks: Sequence[nn.Module],
-    images: np.ndarray,
-    task: Task,
-    *,
-    morphology: Morphology,
-    choose: Literal["all", "filtered"],
-    device: torch.device,
-    precision: Precision = "float32",
-    on_progress: Callable[[int], None] = lambda done: None,
-) -> dict[str, float]:
-    """Label images with networks that must agree, and write arrays chunk by chunk.
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """Labels of n images of one chunk.
+
+    Args:
+        labels: uint8 [n, P, H, W].
+        im: bool [n, P, H, W], the inconsistency mask of every plane.
+        region: bool [n, 1, H, W], what is cut.
+        keep: bool [n], which images are trained on.
+    """
+
+    labels: Tensor
+    im: Tensor
+    region: Tensor
+    keep: Tensor
+
+    @classmethod
+    def certain(cls, labels: Tensor) -> Labelled:
+        """Return labels uint8 [n, P, H, W] without a mask, all of them kept."""
+        nowhere = torch.zeros_like(labels, dtype=torch.bool)
+        keep = torch.ones(len(labels), dtype=torch.bool)
+        return cls(labels=labels, im=nowhere, region=nowhere[:, :1], keep=keep)
+
+
+class Labeller(abc.ABC):
+    """A way to label images without true masks."""
+
+    task: Task
+
+    @property
+    def chunk(self) -> int:
+        """Images that are labelled at once, so that memory stays flat."""
+        return CHUNK
+
+    @abc.abstractmethod
+    def label(self, images: np.ndarray, *, first: int) -> Labelled:
+        """Label uint8 [n, H, W, C], which are numbers ``first``, ``first`` + 1, ... of all images.
+
+        The result does not depend on how images are split into chunks.
+        """
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Agreement(Labeller):
+    """Networks that must agree; where they do not lies the inconsistency mask.
 
     One network agrees with itself everywhere: that is a plain pseudo-label.
 
     Args:
-        folder: receives labels.npy, im.npy, region.npy and keep.npy.
         networks: E networks in evaluation mode on the device.
-        images: uint8 [N, H, W, C], may be memory-mapped.
         task: turns outputs into votes.
         morphology: changes the region to cut.
         choose: "filtered" drops images by the published rule of the task.
         device: where the networks lie.
         precision: of the convolutions.
+    """
+
+    networks: Sequence[nn.Module]
+    task: Task
+    morphology: Morphology
+    choose: Literal["all", "filtered"]
+    device: torch.device
+    precision: Precision = "float32"
+
+    def label(self, images: np.ndarray, *, first: int) -> Labelled:
+        """See :meth:`Labeller.label`."""
+        ((_, voted),) = votes(
+            self.networks, images, self.task, device=self.device, precision=self.precision
+        )
+        label, im = inconsistency(voted)
+        grow = self.morphology.erode > 0 and self.task.name != "binary"
+        filtered = self.choose == "filtered"
+        return Labelled(
+            labels=grow_labels(label) if grow else label,
+            im=im,
+            region=cut_region(im, self.morphology),
+            keep=_kept(self.task, label, im, voted) if filtered else torch.ones(len(label)).bool(),
+        )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ModelEnsemble(Labeller):
+    """Networks that are merged to one label, see :meth:`imasks.tasks.Task.consensus`.
+
+    Args:
+        networks: E networks in evaluation mode on the device.
+        task: merges what they say.
+        device: where the networks lie.
+        precision: of the convolutions.
+    """
+
+    networks: Sequence[nn.Module]
+    task: Task
+    device: torch.device
+    precision: Precision = "float32"
+
+    def label(self, images: np.ndarray, *, first: int) -> Labelled:
+        """See :meth:`Labeller.label`."""
+        ((_, each),) = probabilities(
+            self.networks, images, self.task, device=self.device, precision=self.precision
+        )
+        return Labelled.certain(self.task.consensus(each))
+
+
+def write_pseudo_labels(
+    folder: Path,
+    labeller: Labeller,
+    images: np.ndarray,
+    *,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, float]:
+    """Label images and write arrays chunk by chunk.
+
+    Args:
+        folder: receives labels.npy, im.npy, region.npy and keep.npy.
+        labeller: how.
+        images: uint8 [N, H, W, C], may be memory-mapped.
         on_progress: called with the number of images labelled so far.
 
     Returns:
@@ -80,24 +175,23 @@ def write_pseudo_labels(
         share of pixels in the region).
     """
     N, H, W, _ = images.shape
+    P = labeller.task.planes
     out = {
-        "labels": _create(folder, "labels", (N, task.planes, H, W), np.uint8),
-        "im": _create(folder, "im", (N, task.planes, H, W), np.bool_),
+        "labels": _create(folder, "labels", (N, P, H, W), np.uint8),
+        "im": _create(folder, "im", (N, P, H, W), np.bool_),
         "region": _create(folder, "region", (N, H, W), np.bool_),
         "keep": _create(folder, "keep", (N,), np.bool_),
     }
     im_pixels = region_pixels = 0
-    for rows, voted in votes(networks, images, task, device=device, precision=precision):
-        label, im = inconsistency(voted)
-        region = cut_region(im, morphology)
-        grow = morphology.erode > 0 and task.name != "binary"
-        out["labels"][rows] = (grow_labels(label) if grow else label).cpu().numpy()
-        out["im"][rows] = im.cpu().numpy()
-        out["region"][rows] = region[:, 0].cpu().numpy()
-        kept = _kept(task, label, im, voted) if choose == "filtered" else torch.ones(len(label))
-        out["keep"][rows] = kept.bool().cpu().numpy()
-        im_pixels += int(im.sum())
-        region_pixels += int(region.sum())
+    for start in range(0, N, labeller.chunk):
+        rows = slice(start, min(start + labeller.chunk, N))
+        found = labeller.label(images[rows], first=start)
+        out["labels"][rows] = found.labels.cpu().numpy()
+        out["im"][rows] = found.im.cpu().numpy()
+        out["region"][rows] = found.region[:, 0].cpu().numpy()
+        out["keep"][rows] = found.keep.cpu().numpy()
+        im_pixels += int(found.im.sum())
+        region_pixels += int(found.region.sum())
         on_progress(rows.stop)
     kept_images = int(out["keep"].sum())
     for array in out.values():

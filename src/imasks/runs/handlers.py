@@ -23,7 +23,7 @@ from imasks.encoding import IGNORE
 from imasks.errors import UserError
 from imasks.jobs import Handler, Job, Store, write_atomic
 from imasks.labelling.agree import Morphology
-from imasks.labelling.labellers import load_pseudo_labels, write_pseudo_labels
+from imasks.labelling.labellers import Agreement, load_pseudo_labels, write_pseudo_labels
 from imasks.models.unet import UNetConfig, make_unet
 from imasks.models.weights import load_network, load_tensors, save_network
 from imasks.runs.config import read_config
@@ -156,14 +156,17 @@ def do_label(job: Job, store: Store) -> dict[str, Any]:
     networks = [load_network(store.folder(by_key[key])).to(device) for key in chosen]
     unlabeled = load_arrays(store.folder(data), "unlabeled")
     steps = _Steps(job, store, "images")
-    counted: dict[str, Any] = write_pseudo_labels(
-        store.folder(job),
-        networks,
-        unlabeled.images,
-        task,
+    labeller = Agreement(
+        networks=networks,
+        task=task,
         morphology=Morphology(**p["morphology"]),
         choose=p["choose"],
         device=device,
+    )
+    counted: dict[str, Any] = write_pseudo_labels(
+        store.folder(job),
+        labeller,
+        unlabeled.images,
         on_progress=lambda done: steps(done, len(unlabeled.images)),
     )
     counted["networks"] = chosen
