@@ -144,6 +144,9 @@ def test_plain_pairs_are_all_predictions_and_the_true_masks(task):
     np.testing.assert_allclose(scores[12:], present, atol=1e-6)
     assert (scores[6:12] <= scores[12:]).all()
     assert scores[6:12].min() < 0.95
+    without = plain_pairs(images, labels, votes, task, truth=False, device=CPU)
+    np.testing.assert_array_equal(without.targets, pairs.targets[:12])
+    np.testing.assert_array_equal(without.rows, pairs.rows[:12])
 
 
 def test_arrays_that_do_not_belong_together_are_refused(task):
