@@ -1,7 +1,15 @@
 import pytest
 
 from imasks.approaches.generation import Source, sources, to_json, width
-from imasks.approaches.recipes import APPROACHES, LADDERS, PRESETS, Preset, find_approach
+from imasks.approaches.recipes import (
+    APPROACHES,
+    DEFAULT_LADDER,
+    LADDERS,
+    PRESETS,
+    STRENGTHS,
+    Preset,
+    find_approach,
+)
 from imasks.data.augment import Augmentation
 from imasks.errors import UserError
 
@@ -61,6 +69,19 @@ def test_published_schedules():
     assert growing == [0.5, 0.5, 0.75, 1.0, 1.25, 1.5]
     assert [width(APPROACHES["IM"], ISIC, g) for g in range(6)] == [0.5] * 6
     assert width(APPROACHES["IM+"], LADDERS["suim"], 9) == 2.0  # stays at the last
+
+
+def test_published_views():
+    numbers = {
+        name: [(v.max_blur, v.max_noise, v.contrast, v.brightness) for v in ladder.views]
+        for name, ladder in LADDERS.items()
+    }
+    far = [(1, 10, 0.15, 10), (2, 17, 0.3, 17), (3, 25, 0.5, 25)]
+    near = [(0, 3, 0.05, 3), (0, 9, 0.2, 9), (1, 15, 0.4, 15)]
+    assert numbers == {"isic2018": far, "hela": far, "suim": far, "cityscapes": near}
+    assert all(len(ladder.views) == len(STRENGTHS) for ladder in LADDERS.values())
+    moved = {name for name, ladder in LADDERS.items() if ladder.views[0].free_rotation}
+    assert moved == {DEFAULT_LADDER["binary"]}
 
 
 def test_published_preset():

@@ -3,10 +3,14 @@ import pytest
 import torch
 
 from imasks.data.augment import (
+    TWELVE,
+    VIEW_ORDER,
     Augmentation,
+    Position,
     add_noise,
     augment,
     blur,
+    draw_positions,
     geometric,
     photometric,
     scale_brightness,
@@ -118,3 +122,50 @@ def test_impossible_settings_are_refused():
         Augmentation(max_blur=4)
     with pytest.raises(UserError, match=r"contrast.*-1"):
         Augmentation(contrast=-1)
+
+
+def test_the_order_of_views():
+    # noise before brightness: halving it afterwards leaves half of its range
+    x = torch.full((200, 1, 8, 8), 100.0)
+    how = Augmentation(contrast=1.0, max_noise=100)
+    published = photometric(x, how, seeded())
+    views = photometric(x, how, seeded(), order=VIEW_ORDER)
+    assert published.std((1, 2, 3)).min() > 25  # a dark image is as noisy as a bright one
+    assert views.std((1, 2, 3)).min() < 20
+
+
+def test_the_twelve_positions_are_the_published_ones(golden):
+    d = golden("transforms")
+    for stem in ("sq", "rect"):
+        image = torch.from_numpy(d[f"{stem}_in"])
+        image = image.permute(2, 0, 1) if stem == "sq" else image[None]
+        for number, position in enumerate((Position(), *TWELVE)):
+            laid = position.apply(image)
+            expected = torch.from_numpy(d[f"{stem}_t{number:02d}"])
+            expected = expected.permute(2, 0, 1) if stem == "sq" else expected[None]
+            assert torch.equal(laid, expected), (stem, number)
+            assert torch.equal(position.restore(laid), image)
+
+
+def test_random_positions_are_laid_as_the_published_ones(golden):
+    d = golden("transforms")
+    image = torch.from_numpy(d["sq_in"]).permute(2, 0, 1)
+    for number, (up_down, left_right, quarters) in enumerate(d["rnd_params_flipH_flipV_rot"]):
+        position = Position(
+            left_right=bool(left_right), up_down=bool(up_down), quarters=int(quarters)
+        )
+        assert position in TWELVE
+        laid = position.apply(image)
+        np.testing.assert_array_equal(laid.permute(1, 2, 0), d[f"rnd_{number}"])
+        np.testing.assert_array_equal(
+            position.restore(laid).permute(1, 2, 0), d["rnd_restored"][number]
+        )
+
+
+def test_positions_are_drawn_from_what_is_allowed():
+    free = draw_positions(600, Augmentation(free_rotation=True), seeded())
+    assert set(free) == set(TWELVE)
+    assert min(free.count(position) for position in TWELVE) > 25
+    mirrored = draw_positions(60, Augmentation(flip=True), seeded())
+    assert set(mirrored) == {Position(), Position(left_right=True)}
+    assert set(draw_positions(9, Augmentation(max_noise=3), seeded())) == {Position()}

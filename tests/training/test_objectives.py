@@ -1,17 +1,27 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from imasks.data.augment import Augmentation
 from imasks.models.unet import make_unet
-from imasks.tasks import Binary
-from imasks.training.fit import seeded_network
-from imasks.training.objectives import Objective, Supervised
+from imasks.tasks import Binary, Multiclass, Multilabel
+from imasks.training.batches import Part
+from imasks.training.fit import fit, seeded_network
+from imasks.training.objectives import Consistency, Objective, Supervised
 from imasks.training.recipe import Recipe
-from tests.training.test_fit import CPU, TINY, part, validation
+from tests.training.test_fit import CPU, TINY, Killed, discs, part, validation, weights
 
 RECIPE = Recipe(steps=12, batch=4, evaluations=4)
 NOISY = Augmentation(flip=True, max_noise=5)
+VIEWS = Augmentation(
+    flip=True, free_rotation=True, contrast=0.3, brightness=17, max_blur=2, max_noise=17
+)
+
+
+def tiny_network(outputs=1):
+    return seeded_network(make_unet, replace(TINY, outputs=outputs), seed=0, device=CPU)
 
 
 class Contract:
@@ -22,7 +32,7 @@ class Contract:
 
     @pytest.fixture
     def network(self):
-        return seeded_network(make_unet, TINY, seed=0, device=CPU)
+        return tiny_network()
 
     def test_loss_is_one_number_with_gradients(self, network):
         loss = self.make().loss(network.train(), 0)
@@ -62,3 +72,106 @@ class TestSupervised(Contract):
 
     def test_counts(self):
         assert (self.make().pairs, self.make().steps_per_epoch) == (12, 3)
+
+
+def consistency(*, seed=0, views=VIEWS, images=None, recipe=RECIPE):
+    return Consistency(
+        Binary(["disc"]),
+        [part(8, augmentation=NOISY)],
+        discs(12, seed=2)[0] if images is None else images,
+        validation(),
+        views=views,
+        recipe=recipe,
+        seed=seed,
+        device=CPU,
+    )
+
+
+class TestConsistency(Contract):
+    make = staticmethod(consistency)
+
+    def test_counts(self):
+        assert (self.make().pairs, self.make().steps_per_epoch) == (20, 2 + 3)
+
+    def test_labeled_batches_come_first_and_are_those_of_supervised_training(self, network):
+        alone = Supervised(
+            Binary(["disc"]),
+            [part(8, augmentation=NOISY)],
+            validation(),
+            RECIPE,
+            seed=0,
+            device=CPU,
+        )
+        both = self.make()
+        network.train()
+        for step, same in {0: 0, 1: 1, 5: 2, 6: 3, 10: 4}.items():
+            assert torch.equal(both.loss(network, step), alone.loss(network, same))
+
+    def test_equal_views_cost_nothing(self, network):
+        still = self.make(views=Augmentation())
+        assert float(still.loss(network.train(), 2).detach()) == 0
+        assert float(still.loss(network.train(), 0).detach()) > 0
+        assert float(self.make().loss(network.train(), 2).detach()) > 0
+
+    def test_both_views_lie_alike(self, network):
+        # the answers to views that only differ in position would differ if each had its own
+        turned = self.make(views=Augmentation(flip=True, free_rotation=True))
+        assert float(turned.loss(network.train(), 2).detach()) == 0
+        images = discs(12, seed=2)[0]
+        one, two = turned._two_views(0)
+        assert torch.equal(one, two)
+        shown = {picture.tobytes() for picture in one[:, 0].numpy().astype(np.uint8)}
+        assert not shown <= {picture.tobytes() for picture in images[..., 0]}
+
+    def test_epochs_are_compared_by_the_validation_loss(self, network):
+        val, task = validation(), Binary(["disc"])
+        network.eval()
+        for kind in ("paper", "cross-entropy"):
+            logits = network(torch.from_numpy(val.images).permute(0, 3, 1, 2))
+            expected = -float(task.loss(logits, torch.from_numpy(val.labels), kind=kind).detach())
+            verdict = self.make(recipe=replace(RECIPE, loss=kind)).measure(network)
+            assert verdict.selection == pytest.approx(expected, rel=1e-5)
+            assert verdict.record.keys() == {"iou"}
+
+    def test_goes_on_to_the_same_numbers_after_an_interruption(self, tmp_path):
+        def train(log, file=None):
+            objective = self.make(recipe=recipe)
+            return fit(
+                tiny_network(), objective, recipe, seed=0, device=CPU, checkpoint=file, log=log
+            )
+
+        def die(record):
+            resumed.append(record)
+            if record["epoch"] == 2:
+                raise Killed
+
+        recipe = replace(RECIPE, steps=None, epochs=2, min_steps=0)
+        whole, resumed = [], []
+        expected = train(whole.append)
+        assert expected.steps == 2 * 5
+        file = tmp_path / "checkpoint.safetensors"
+        with pytest.raises(Killed):
+            train(die, file)
+        actual = train(resumed.append, file)
+        assert resumed == whole
+        assert torch.equal(weights(actual), weights(expected))
+
+
+@pytest.mark.parametrize("task", [Multiclass(["a", "b"]), Multilabel(["a", "b"])])
+def test_consistency_of_other_tasks(task):
+    images, labels = discs(8)
+    labels = labels + 1 if task.name == "multiclass" else labels.repeat(2, 1)
+    objective = Consistency(
+        task,
+        [Part(images=images, labels=labels)],
+        images,
+        validation()._replace(labels=labels[:4], images=images[:4]),
+        views=replace(VIEWS, flip=False, free_rotation=False),
+        recipe=RECIPE,
+        seed=0,
+        device=CPU,
+    )
+    network = tiny_network(task.outputs)
+    losses = [float(objective.loss(network.train(), step).detach()) for step in (0, 2)]
+    assert min(losses) > 0
+    assert np.isfinite(objective.measure(network.eval()).selection)

@@ -80,14 +80,21 @@ class Ladder:
     Args:
         augmented: for labeled pairs where an approach augments them.
         noise: S_1, S_2, ... for pseudo-labeled pairs; later generations stay at the last.
+        views: low, mid and high: how far two views of an unlabeled image may differ that are to be
+            answered alike. Position is changed where the published code does so: for binary tasks.
         width: a0, the width of supervised starts.
         growth: A_g / a0 for g = 1, 2, ...; later generations stay at the last.
     """
 
     augmented: Augmentation
     noise: tuple[Augmentation, ...]
+    views: tuple[Augmentation, ...]
     width: float
     growth: tuple[float, ...] = (1.0, 1.25, 1.5, 1.75, 2.0)
+
+
+STRENGTHS = ("low", "mid", "high")
+"""What the entries of :attr:`Ladder.views` are called."""
 
 
 def _ladder(
@@ -98,7 +105,7 @@ def _ladder(
     brightness: tuple[float, ...],
     blur: tuple[int, ...],
     noise: tuple[int, ...],
-    **rest: float | tuple[float, ...],
+    **rest: object,
 ) -> Ladder:
     position = Augmentation(flip=True, free_rotation=free_rotation)
     steps = tuple(
@@ -110,8 +117,19 @@ def _ladder(
     return Ladder(augmented=strong, noise=steps, **rest)  # type: ignore[arg-type]
 
 
+def _views(
+    *, blur: tuple[int, ...], noise: tuple[int, ...], contrast: tuple[float, ...]
+) -> tuple[Augmentation, ...]:
+    # the published ranges of offset and noise are the same
+    return tuple(
+        Augmentation(contrast=a, brightness=n, max_blur=r, max_noise=n)
+        for r, n, a in zip(blur, noise, contrast, strict=True)
+    )
+
+
 _FIVES = (5, 10, 15, 20, 25)
 _THREES = (3, 6, 9, 12, 15)
+_FAR = _views(blur=(1, 2, 3), noise=(10, 17, 25), contrast=(0.15, 0.3, 0.5))
 
 LADDERS: Mapping[str, Ladder] = {  # METHOD 11
     "isic2018": _ladder(
@@ -121,6 +139,7 @@ LADDERS: Mapping[str, Ladder] = {  # METHOD 11
         brightness=_FIVES,
         blur=(0, 1, 1, 2, 3),
         noise=_FIVES,
+        views=tuple(replace(view, flip=True, free_rotation=True) for view in _FAR),
         width=0.5,
         growth=(1.0, 1.5, 2.0, 2.5, 3.0),
     ),
@@ -131,6 +150,7 @@ LADDERS: Mapping[str, Ladder] = {  # METHOD 11
         brightness=_THREES,
         blur=(0, 1, 1, 2, 3),
         noise=_FIVES,
+        views=_FAR,
         width=1.0,
     ),
     "suim": _ladder(
@@ -140,6 +160,7 @@ LADDERS: Mapping[str, Ladder] = {  # METHOD 11
         brightness=_FIVES,
         blur=(0, 1, 1, 2, 3),
         noise=_FIVES,
+        views=_FAR,
         width=1.0,
     ),
     "cityscapes": _ladder(
@@ -149,6 +170,7 @@ LADDERS: Mapping[str, Ladder] = {  # METHOD 11
         brightness=_THREES,
         blur=(0, 0, 0, 0, 1),
         noise=_THREES,
+        views=_views(blur=(0, 0, 1), noise=(3, 9, 15), contrast=(0.05, 0.2, 0.4)),
         width=1.0,
     ),
 }

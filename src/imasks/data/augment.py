@@ -7,6 +7,7 @@ given and from nothing else. Source: METHOD 10.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -101,23 +102,98 @@ def geometric(
     return images, masks
 
 
-def photometric(images: Tensor, how: Augmentation, generator: Generator) -> Tensor:
-    """Change brightness and contrast, blur, and add noise."""
+def photometric(
+    images: Tensor, how: Augmentation, generator: Generator, *, order: Sequence[Step] | None = None
+) -> Tensor:
+    """Change brightness and contrast, blur, and add noise, or the same in another order."""
     B, device = len(images), images.device
     untouched = images
-    if how.contrast or how.brightness:
-        a = 1 + how.contrast * _uniform(B, generator, device)
-        b = how.brightness * _uniform(B, generator, device)
-        images = _where(_coins(B, generator, device), scale_brightness(images, a, b), images)
-    if how.max_blur:
-        radius = torch.randint(0, how.max_blur + 1, (B,), generator=generator, device=device)
-        images = blur(images, radius)
-    if how.max_noise:
-        images = add_noise(images, how.max_noise, generator)
+    for step in PAIR_ORDER if order is None else order:
+        images = step(images, how, generator)
     if how.share < 1 and images is not untouched:
         touched = torch.rand(B, generator=generator, device=device) < how.share
         images = _where(touched, images, untouched)
     return images
+
+
+def brighten(images: Tensor, how: Augmentation, generator: Generator) -> Tensor:
+    """Change brightness and contrast of half of the images."""
+    if not (how.contrast or how.brightness):
+        return images
+    B, device = len(images), images.device
+    a = 1 + how.contrast * _uniform(B, generator, device)
+    b = how.brightness * _uniform(B, generator, device)
+    return _where(_coins(B, generator, device), scale_brightness(images, a, b), images)
+
+
+def soften(images: Tensor, how: Augmentation, generator: Generator) -> Tensor:
+    """Blur every image by a radius of its own."""
+    if not how.max_blur:
+        return images
+    size = (len(images),)
+    radius = torch.randint(0, how.max_blur + 1, size, generator=generator, device=images.device)
+    return blur(images, radius)
+
+
+def roughen(images: Tensor, how: Augmentation, generator: Generator) -> Tensor:
+    """Add noise."""
+    return add_noise(images, how.max_noise, generator) if how.max_noise else images
+
+
+Step = Callable[[Tensor, Augmentation, Generator], Tensor]
+PAIR_ORDER: tuple[Step, ...] = (brighten, soften, roughen)
+VIEW_ORDER: tuple[Step, ...] = (soften, roughen, brighten)
+"""The order of the consistency loss and of the input ensemble, where views are compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """One way to lay an image: mirrored, then turned clockwise by quarters.
+
+    Args:
+        left_right: mirror left-right first.
+        up_down: mirror up-down first.
+        quarters: then turn so often by 90 degrees; an odd number swaps height and width.
+    """
+
+    left_right: bool = False
+    up_down: bool = False
+    quarters: int = 0
+
+    def apply(self, images: Tensor) -> Tensor:
+        """Lay images or masks [..., H, W] so."""
+        axes = [axis for axis, flip in ((-1, self.left_right), (-2, self.up_down)) if flip]
+        return images.flip(axes).rot90(-self.quarters, (-2, -1))
+
+    def restore(self, images: Tensor) -> Tensor:
+        """Undo :meth:`apply`."""
+        axes = [axis for axis, flip in ((-1, self.left_right), (-2, self.up_down)) if flip]
+        return images.rot90(self.quarters, (-2, -1)).flip(axes)
+
+
+TWELVE = tuple(
+    Position(left_right=left_right, up_down=up_down, quarters=quarters)
+    for left_right, up_down in ((False, False), (True, False), (False, True), (True, True))
+    for quarters in (1, 2, 3)
+)
+"""The published combinations: every mirroring with every turn but none. They reach all eight
+positions, those that swap height and width twice as often."""
+
+
+def draw_positions(count: int, how: Augmentation, generator: Generator) -> list[Position]:
+    """Draw positions for views of one image; the generator is on the CPU.
+
+    One of TWELVE each with ``free_rotation``; mirrored left-right or not with ``flip`` alone;
+    otherwise as it lies.
+    """
+    if how.free_rotation:
+        choices = TWELVE
+    elif how.flip:
+        choices = (Position(), Position(left_right=True))
+    else:
+        choices = (Position(),)
+    drawn = torch.randint(0, len(choices), (count,), generator=generator)
+    return [choices[index] for index in drawn.tolist()]
 
 
 def scale_brightness(images: Tensor, a: Tensor, b: Tensor) -> Tensor:

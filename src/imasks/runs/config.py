@@ -241,6 +241,8 @@ def _ladder(values: dict[str, Any]) -> Ladder:
     return Ladder(
         augmented=Augmentation(**values["augmented"]),
         noise=tuple(Augmentation(**step) for step in values["noise"]),
+        # runs that began before there were views can still be read
+        views=tuple(Augmentation(**view) for view in values.get("views", ())),
         width=values["width"],
         growth=tuple(values["growth"]),
     )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from imasks.data.arrays import Arrays
 from imasks.tasks import IGNORE, Multiclass, Task
-from imasks.training.predict import probabilities
+from imasks.training.predict import outputs, probabilities
 from imasks.training.recipe import Precision, Recipe
 
 
@@ -63,6 +63,26 @@ def measure(
     scores = task.summary(counted)
     best_by = selection.value(counted) if recipe.select == "paper" else scores[task.primary]
     return Measured(overlaps=counted, scores=scores, selection=best_by)
+
+
+def measure_loss(
+    network: nn.Module, split: Arrays, task: Task, recipe: Recipe, *, device: torch.device
+) -> Measured:
+    """Like :func:`measure`, but epochs are compared by the recipe's loss, negated."""
+    assert split.labels is not None
+    overlaps = []
+    loss, values = 0.0, 0
+    for rows, (logits,) in outputs(
+        [network], split.images, device=device, precision=recipe.precision
+    ):
+        truth = torch.from_numpy(np.ascontiguousarray(split.labels[rows])).to(device)
+        predicted = task.discrete(task.probabilities(logits), reserved=False)
+        overlaps.append(task.overlaps(predicted, truth).cpu())
+        counted = int((truth != IGNORE).sum())
+        loss += float(task.loss(logits, truth, kind=recipe.loss)) * counted
+        values += counted
+    summed = sum_by_image(torch.cat(overlaps), split)
+    return Measured(overlaps=summed, scores=task.summary(summed), selection=-loss / max(1, values))
 
 
 def sum_by_image(overlaps: Tensor, split: Arrays) -> Tensor:

@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from imasks.data.arrays import Arrays
+from imasks.data.augment import VIEW_ORDER, Augmentation, geometric, photometric
 from imasks.tasks import Task
-from imasks.training.batches import Batches, Part
-from imasks.training.measure import measure
+from imasks.training.batches import Batches, Part, mix
+from imasks.training.measure import measure, measure_loss
 from imasks.training.predict import autocast
 from imasks.training.recipe import Recipe
 
@@ -114,3 +116,99 @@ class Supervised(Objective):
         measured = measure(network, self._val, self._task, self._recipe, device=self._device)
         primary = self._task.primary
         return Verdict(selection=measured.selection, record={primary: measured.scores[primary]})
+
+
+@final
+class Consistency(Objective):
+    """Labels are to be reproduced, and two views of an unlabeled image to be answered alike.
+
+    An epoch is one pass over the labeled batches (supervised loss) followed by one pass over the
+    unlabeled ones (mean squared error between the probabilities of two views). Both views share
+    a random position, if ``views`` says so (as published, for binary tasks), and then get blur,
+    noise and brightness of their own. Epochs are compared by the validation loss.
+
+    A step is a batch of either kind, so a recipe that counts epochs (100 for this approach, as
+    published) makes as many steps as both passes have batches, each time; one that counts steps
+    shares them out between the two kinds in that ratio. A training that ends within an epoch ends
+    on labeled batches first. An unlabeled step runs the network twice.
+
+    Args:
+        task: gives loss, probabilities and scores.
+        parts: where labeled pairs come from.
+        unlabeled: images uint8 [N, H, W, C], may be memory-mapped.
+        val: the validation split, with labels.
+        views: how far the two views are changed.
+        recipe: says which loss and how many images a step.
+        seed: of order and augmentation.
+        device: where networks lie.
+
+    Raises:
+        UserError: there is nothing to train on.
+
+    Source: METHOD 7 and 10.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        parts: Sequence[Part],
+        unlabeled: np.ndarray,
+        val: Arrays,
+        *,
+        views: Augmentation,
+        recipe: Recipe,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self._task = task
+        self._labeled = Supervised(task, parts, val, recipe, seed=seed, device=device)
+        N, H, W, _ = unlabeled.shape
+        no_labels = np.empty((N, 0, H, W), np.uint8)  # no planes: nothing but images is drawn
+        self._unlabeled = Batches(
+            [Part(images=unlabeled, labels=no_labels)],
+            batch=recipe.batch,
+            seed=mix(seed, 4, 0),
+            device=device,
+        )
+        self._val = val
+        self._views = views
+        self._recipe = recipe
+        self._seed = seed
+        self._device = device
+
+    @property
+    def pairs(self) -> int:
+        return self._labeled.pairs + self._unlabeled.pairs
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self._labeled.steps_per_epoch + self._unlabeled.steps_per_epoch
+
+    def loss(self, network: nn.Module, step: int) -> Tensor:
+        epoch, place = divmod(step, self.steps_per_epoch)
+        first = self._labeled.steps_per_epoch
+        if place < first:
+            return self._labeled.loss(network, epoch * first + place)
+        one, two = self._two_views(epoch * self._unlabeled.steps_per_epoch + place - first)
+        with autocast(self._device, self._recipe.precision):
+            logits = network(one), network(two)
+        a, b = map(self._task.probabilities, logits)
+        return (a - b).square().mean()
+
+    def measure(self, network: nn.Module) -> Verdict:
+        measured = measure_loss(network, self._val, self._task, self._recipe, device=self._device)
+        primary = self._task.primary
+        return Verdict(selection=measured.selection, record={primary: measured.scores[primary]})
+
+    def _two_views(self, step: int) -> tuple[Tensor, Tensor]:
+        """Draw two views float32 [B, C, H, W] of one unlabeled batch."""
+        images, labels = self._unlabeled(step)
+        generator = torch.Generator(self._device).manual_seed(mix(self._seed, 5, step))
+        images, _ = geometric(images, labels, self._views, generator)
+        one, two = (
+            photometric(images, self._views, generator, order=VIEW_ORDER).contiguous(
+                memory_format=torch.channels_last
+            )
+            for _ in range(2)
+        )
+        return one, two

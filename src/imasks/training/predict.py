@@ -28,6 +28,32 @@ def images_on(device: torch.device, images: np.ndarray) -> Tensor:
 
 
 @torch.inference_mode()
+def outputs(
+    networks: Sequence[nn.Module],
+    images: np.ndarray,
+    *,
+    device: torch.device,
+    precision: Precision = "float32",
+    chunk: int = CHUNK,
+) -> Iterator[tuple[slice, list[Tensor]]]:
+    """Yield the logits [n, C, H, W] of each network for one chunk after another.
+
+    Args:
+        networks: E networks in evaluation mode, on the device.
+        images: uint8 [N, H, W, C], may be memory-mapped.
+        device: where the networks lie.
+        precision: of the convolutions.
+        chunk: images at once.
+    """
+    for start in range(0, len(images), chunk):
+        rows = slice(start, min(start + chunk, len(images)))
+        x = images_on(device, images[rows])
+        with autocast(device, precision):
+            logits = [network(x) for network in networks]
+        yield rows, logits
+
+
+@torch.inference_mode()
 def probabilities(
     networks: Sequence[nn.Module],
     images: np.ndarray,
@@ -39,19 +65,9 @@ def probabilities(
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield float32 probabilities [E, n, C, H, W] of all networks for one chunk after another.
 
-    Args:
-        networks: E networks in evaluation mode, on the device.
-        images: uint8 [N, H, W, C], may be memory-mapped.
-        task: turns logits into probabilities.
-        device: where the networks lie.
-        precision: of the convolutions.
-        chunk: images at once.
+    Arguments are those of :func:`outputs`; ``task`` turns logits into probabilities.
     """
-    for start in range(0, len(images), chunk):
-        rows = slice(start, min(start + chunk, len(images)))
-        x = images_on(device, images[rows])
-        with autocast(device, precision):
-            logits = [network(x) for network in networks]
+    for rows, logits in outputs(networks, images, device=device, precision=precision, chunk=chunk):
         yield rows, torch.stack([task.probabilities(one) for one in logits])
 
 
