@@ -103,6 +103,42 @@ class TestContract:
             assert sharper < task.loss(logits, task.discrete(task.probabilities(logits)), kind=kind)
         assert task.loss(logits, torch.full_like(masks, IGNORE)) == 0
 
+    def test_an_evalnet_sees_every_class_and_nothing_where_ignored(self, task, logits):
+        masks = task.discrete(task.probabilities(logits))
+        masks[:, :, :8] = IGNORE
+        seen = task.mask_input(masks)
+        assert seen.shape == logits.shape
+        assert seen.dtype == torch.float32
+        assert (seen[:, :, :8] == 0).all()
+        # what is seen tells the mask in full
+        assert torch.equal(task.discrete(seen)[:, :, 8:], masks[:, :, 8:])
+
+    def test_a_perfect_pair_scores_one_and_a_wrong_one_less(self, task, logits):
+        truth = task.discrete(task.probabilities(logits), reserved=False)
+        quality = task.pair_quality(truth, truth)
+        assert quality.shape == (3, 1 + task.detects, task.outputs)
+        assert quality.dtype == torch.float32
+        torch.testing.assert_close(task.pair_score(quality), torch.ones(3))
+        wrong = task.discrete(task.probabilities(logits.roll(1, 0)), reserved=False)
+        assert (task.pair_score(task.pair_quality(wrong, truth)) < 0.9).all()
+
+    def test_a_pair_is_compared_with_the_whole_truth(self, task, logits):
+        truth = task.discrete(task.probabilities(logits), reserved=False)
+        region = torch.zeros(3, 1, 16, 16, dtype=torch.bool)
+        region[..., :6] = True
+        score = task.pair_score(task.pair_quality(truth.masked_fill(region, 0), truth, region))
+        assert ((score > 0.4) & (score < 0.8)).all()  # 10 of 16 columns are left
+
+    def test_ignored_pixels_change_no_pair(self, task, logits):
+        truth = task.discrete(task.probabilities(logits), reserved=False)
+        masks = truth.clone()
+        masks[:, :, :8] = 1 - masks[:, :, :8].clamp(max=1)
+        truth[:, :, :8] = IGNORE
+        torch.testing.assert_close(task.pair_score(task.pair_quality(masks, truth)), torch.ones(3))
+        void = torch.full_like(truth, IGNORE)
+        for region in (None, torch.ones(3, 1, 16, 16, dtype=torch.bool)):
+            assert (task.pair_score(task.pair_quality(masks, void, region)) == 0).all()
+
     def test_an_empty_split_has_no_scores(self, task):
         assert task.summary(torch.zeros(0, len(task.classes), 3, dtype=torch.int64)) == {}
 
@@ -138,6 +174,24 @@ def test_multiclass_scores_agree(golden):
     np.testing.assert_allclose(scores["pixel_accuracy"], d["pixel_accuracy"], atol=1e-9)
 
 
+def test_targets_of_evalnets_agree(golden):
+    d = golden("metrics")
+    # the recorded masks hold indices 0..11, of which the published code reserves 0 as well
+    task = Multiclass([f"c{k}" for k in range(11)])
+    predicted, truth = (tensor(d[k])[:, None] for k in ("mc_pred", "mc_gt"))
+    plain = task.pair_quality(predicted, truth)
+    np.testing.assert_array_equal(plain[:, 1, 1:], d["classwise_detection"][:, 1:])
+    uncut = task.pair_quality(predicted, truth, torch.zeros_like(truth, dtype=torch.bool))
+    # recorded with four decimals
+    np.testing.assert_allclose(uncut[:, 0, 1:], d["classwise_iou"][:, 1:], atol=6e-5)
+    np.testing.assert_allclose(
+        plain[:, 0, 1:], (d["classwise_iou"] * d["classwise_detection"])[:, 1:], atol=6e-5
+    )
+    region = tensor(d["detection_im_maskblocked_by"])[:, None]
+    cut = task.pair_quality(predicted.masked_fill(region, 0), truth, region)
+    np.testing.assert_array_equal(cut[:, 1, 1:], d["classwise_detection_im"][:, 1:])
+
+
 def test_selection_scores_agree(golden):
     d = golden("metrics")
     p = tensor(np.moveaxis(d["tf_soft_pred"], -1, 1))
@@ -154,6 +208,48 @@ def test_selection_scores_agree(golden):
     )
     loss = task.loss(probabilities.double().logit(), binary_truth)
     assert float(loss) == pytest.approx(float(d["tf_mse"]), abs=1e-6)
+
+
+# --- pairs of image and mask -------------------------------------------------------------------
+
+
+def test_the_reserved_index_is_right_where_anything_is_cut_out():
+    task = Multiclass(["a", "b"])
+    truth = torch.ones(2, 1, 10, 10, dtype=torch.uint8)
+    region = torch.zeros(2, 1, 10, 10, dtype=torch.bool)
+    region[0, 0, 0, 0] = True
+    quality = task.pair_quality(truth.masked_fill(region, 0), truth, region)
+    assert quality[:, :, 0].tolist() == [[1, 1], [0, 0]]
+    assert (task.pair_quality(truth, truth)[:, :, 0] == 0).all()
+    quality[:, 0, 0] = 0.123  # and has no say in the score
+    torch.testing.assert_close(task.pair_score(quality), torch.tensor([0.99, 1.0]))
+
+
+@pytest.mark.parametrize(
+    ("share", "left", "detected"),
+    [(0.2, 0.06, True), (0.2, 0.05, False), (0.5, 0.1, True), (0.5, 0.09, False)],
+)
+def test_a_class_is_detected_while_enough_of_it_is_left(share, left, detected):
+    task = Multiclass(["a", "b"])
+    truth = torch.ones(1, 1, 10, 10, dtype=torch.uint8)
+    truth.view(-1)[: int(share * 100)] = 2
+    region = torch.zeros(1, 1, 10, 10, dtype=torch.bool)
+    region.view(-1)[: round((share - left) * 100)] = True
+    iou, detection = task.pair_quality(truth.masked_fill(region, 0), truth, region)[0, :, 2]
+    assert bool(detection) is detected
+    assert float(iou) == pytest.approx(left / share if detected else 0)
+
+
+def test_a_plane_is_detected_from_one_percent():
+    task = Multilabel(["a", "b"])
+    truth = torch.zeros(1, 2, 20, 20, dtype=torch.uint8)
+    truth[0, 0].view(-1)[:4] = 1
+    truth[0, 1].view(-1)[:3] = 1
+    assert task.pair_quality(truth, truth).tolist() == [[[1, 0], [1, 0]]]
+
+
+def test_a_pair_without_a_class_scores_zero():
+    assert Multilabel(["a", "b"]).pair_score(torch.full((1, 2, 2), 0.4)).tolist() == [0]
 
 
 # --- an independent referee, and properties ----------------------------------------------------

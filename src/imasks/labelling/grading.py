@@ -88,7 +88,13 @@ def inconsistent_pairs(
 
 
 def plain_pairs(
-    images: np.ndarray, labels: np.ndarray, votes: np.ndarray, task: Task, *, device: torch.device
+    images: np.ndarray,
+    labels: np.ndarray,
+    votes: np.ndarray,
+    task: Task,
+    *,
+    truth: bool = True,
+    device: torch.device,
 ) -> Pairs:
     """Pair every image with every candidate's prediction, and with its true mask once (EvalNet).
 
@@ -100,12 +106,12 @@ def plain_pairs(
         labels: uint8 [N, P, H, W], the true masks.
         votes: uint8 [E, N, P, H, W], the candidates' predictions.
         task: gives the targets.
+        truth: whether the true masks are there too; published: not in validation pairs.
         device: to compute on.
     """
     _check(images, labels, votes)
-    E, N = votes.shape[:2]
-    rows = np.tile(np.arange(N), E + 1)
-    masks = np.concatenate([votes.reshape(E * N, *labels.shape[1:]), labels])
+    masks = np.concatenate([*votes, labels] if truth else [*votes])
+    rows = np.tile(np.arange(len(labels)), len(votes) + truth)
     targets = [
         task.pair_quality(
             torch.from_numpy(masks[index]).to(device),
@@ -188,10 +194,22 @@ def grade(
         if region is not None:
             cut = torch.from_numpy(np.ascontiguousarray(region[rows])).to(device)[:, None]
             x, mask = x.masked_fill(cut, 0), mask.masked_fill(cut, 0)
-        with autocast(device, precision):
-            logits = [network(x, task.mask_input(mask)) for network in networks]
-        found.append(torch.stack(logits).sigmoid().mean(0).cpu().numpy())
+        found.append(answer(networks, x, mask, task, precision=precision).cpu().numpy())
     return np.concatenate(found)
+
+
+def answer(
+    networks: Sequence[nn.Module],
+    images: Tensor,
+    masks: Tensor,
+    task: Task,
+    *,
+    precision: Precision,
+) -> Tensor:
+    """Ask about one batch on the networks' device, see :func:`grade`: float32 [B, heads, K]."""
+    with autocast(images.device, precision):
+        logits = [network(images, task.mask_input(masks)) for network in networks]
+    return torch.stack(logits).sigmoid().mean(0)
 
 
 def choose(scores: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:

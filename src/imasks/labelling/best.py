@@ -1,0 +1,95 @@
+"""The EvalNet approach's pseudo-labels: of several masks of an image, the best, if good enough.
+
+Shape letters: E networks, N images, P planes, H x W pixels. Source: METHOD 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from imasks.labelling.grading import answer, choose
+from imasks.labelling.labellers import PseudoLabels
+from imasks.tasks import Task
+from imasks.training.predict import images_on, votes
+from imasks.training.recipe import Precision
+
+
+def write_best_labels(
+    folder: Path,
+    networks: Sequence[nn.Module],
+    evalnets: Sequence[nn.Module],
+    images: np.ndarray,
+    task: Task,
+    *,
+    threshold: float,
+    previous: PseudoLabels | None = None,
+    device: torch.device,
+    precision: Precision = "float32",
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, float]:
+    """Let EvalNets choose among the predictions of networks, chunk by chunk.
+
+    A label kept before competes with the new ones, and no pair that was kept is dropped again.
+
+    Args:
+        folder: receives labels.npy, im.npy and region.npy (both empty: nothing is cut out),
+            keep.npy, and score.npy, float32 [N], the predicted score of each label.
+        networks: E networks in evaluation mode on the device.
+        evalnets: in evaluation mode on the device; their mean counts.
+        images: uint8 [N, H, W, C], may be memory-mapped.
+        task: turns outputs into masks and answers into scores.
+        threshold: the least score of a pair that is trained on.
+        previous: of the last generation, of the same images.
+        device: where the networks lie.
+        precision: of the convolutions.
+        on_progress: called with the number of images labelled so far.
+
+    Returns:
+        images, kept, and score (mean over all images).
+    """
+    N, H, W, _ = images.shape
+    shapes = {"labels": (N, task.planes, H, W), "im": (N, task.planes, H, W), "region": (N, H, W)}
+    kinds = {"labels": np.uint8, "im": np.bool_, "region": np.bool_}
+    out = {name: _create(folder, name, shapes[name], kinds[name]) for name in shapes}
+    keep, score = np.zeros(N, np.bool_), np.zeros(N, np.float32)
+    for rows, voted in votes(networks, images, task, device=device, precision=precision):
+        masks = voted
+        if previous is not None:
+            before = torch.from_numpy(np.ascontiguousarray(previous.labels[rows])).to(device)
+            masks = torch.cat([voted, before[None]])
+        scores = _scores(evalnets, images_on(device, images[rows]), masks, task, precision)
+        if previous is not None:
+            scores[-1, ~previous.keep[rows]] = -np.inf
+        best, good = choose(scores, threshold)
+        each = np.arange(len(best))
+        out["labels"][rows] = masks.cpu().numpy()[best, each]
+        keep[rows] = good if previous is None else good | previous.keep[rows]
+        score[rows] = scores[best, each]
+        on_progress(rows.stop)
+    for array in out.values():
+        array.flush()
+    np.save(folder / "keep.npy", keep)
+    np.save(folder / "score.npy", score)
+    return {"images": N, "kept": int(keep.sum()), "score": float(score.sum()) / max(1, N)}
+
+
+@torch.inference_mode()
+def _scores(
+    evalnets: Sequence[nn.Module],
+    images: torch.Tensor,
+    masks: torch.Tensor,
+    task: Task,
+    precision: Precision,
+) -> np.ndarray:
+    """Score masks uint8 [E, n, P, H, W] of images [n, C, H, W]: float32 [E, n]."""
+    answers = (answer(evalnets, images, one, task, precision=precision) for one in masks)
+    return torch.stack([task.pair_score(one) for one in answers]).cpu().numpy()
+
+
+def _create(folder: Path, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> np.memmap:
+    return np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
