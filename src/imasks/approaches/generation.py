@@ -33,12 +33,14 @@ class Source:
         augmentation: drawn at every step, or once for each of ``frozen`` copies.
         frozen: 0: augment at every step; k: k augmented copies made before training.
         least: pairs are repeated until they make up at least this share of the training set.
+        graded: each pair is shown 1 to 5 times, as it was judged.
     """
 
     pairs: Literal["labeled", "full", "pseudo"]
     augmentation: Augmentation
     frozen: int = 0
     least: float = 0.0
+    graded: bool = False
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Source:
@@ -48,6 +50,7 @@ class Source:
             augmentation=Augmentation(**values["augmentation"]),
             frozen=values["frozen"],
             least=values["least"],
+            graded=values["graded"],
         )
 
 
@@ -55,7 +58,7 @@ def sources(
     approach: Approach, preset: Preset, ladder: Ladder, generation: int
 ) -> tuple[Source, ...]:
     """List what a candidate of this generation is trained on."""
-    if approach.start is None:
+    if approach.labels is None:
         pairs: tuple[Literal["labeled", "full"], ...] = ("labeled",)
         if approach.truth == "all":
             pairs = ("labeled", "full")
@@ -83,6 +86,7 @@ def assemble(
     pseudo: PseudoLabels | None,
     policy: Policy,
     seed: int,
+    copies: np.ndarray | None = None,
 ) -> list[Part]:
     """Make training parts of arrays.
 
@@ -93,6 +97,7 @@ def assemble(
         pseudo: labels of the unlabeled images if a source is "pseudo".
         policy: what happens at masked pixels.
         seed: of augmentations that are drawn once.
+        copies: int64 [N], how often each pseudo-labeled pair of a graded source is shown.
     """
     parts = []
     for number, source in enumerate(wanted):
@@ -105,6 +110,10 @@ def assemble(
             assert unlabeled is not None
             assert pseudo is not None
             part = pseudo_part(unlabeled.images, pseudo, policy)
+            if source.graded:
+                assert copies is not None
+                assert part.rows is not None
+                part = replace(part, rows=part.rows.repeat(copies[part.rows]))
         if source.frozen:
             part = materialise(
                 part, copies=source.frozen, augmentation=source.augmentation, seed=mix(seed, number)
@@ -140,14 +149,17 @@ def _pseudo(
     approach: Approach, preset: Preset, ladder: Ladder, generation: int
 ) -> Iterator[Source]:
     noise = _at(ladder.noise, generation) if approach.noise else _plain(preset, ladder)
+    graded = approach.copies is not None
     if preset.on_the_fly:
-        yield Source(pairs="pseudo", augmentation=replace(noise, share=preset.share))
-        for _ in range(approach.plain_copies):
-            yield Source(pairs="pseudo", augmentation=_plain(preset, ladder))
+        noise = replace(noise, share=preset.share)
+        yield Source(pairs="pseudo", augmentation=noise, graded=graded)
+        plain = _plain(preset, ladder)
     else:
-        yield Source(pairs="pseudo", augmentation=noise, frozen=1 if approach.noise else 0)
-        for _ in range(approach.plain_copies):
-            yield Source(pairs="pseudo", augmentation=Augmentation())
+        frozen = 1 if approach.noise else 0
+        yield Source(pairs="pseudo", augmentation=noise, frozen=frozen, graded=graded)
+        plain = Augmentation()
+    for _ in range(approach.plain_copies):
+        yield Source(pairs="pseudo", augmentation=plain)
 
 
 def _true(

@@ -17,6 +17,9 @@ from imasks.errors import UserError
 from imasks.labelling.agree import Morphology
 from imasks.training.recipe import Recipe
 
+STRENGTHS: tuple[Literal["low", "mid", "high"], ...] = ("low", "mid", "high")
+"""What the entries of :attr:`Ladder.views` are called."""
+
 APPROACHES: Mapping[str, Approach] = {
     approach.name: approach
     for approach in (
@@ -37,6 +40,27 @@ APPROACHES: Mapping[str, Approach] = {
             truth="all",
             labeled="augmented",
         ),
+        *(
+            Approach(
+                name=f"Consistency Loss {strength}",
+                summary=f"the best LDT network, trained on to answer two views alike ({strength})",
+                start="LDT",
+                consistency=strength,
+            )
+            for strength in STRENGTHS
+        ),
+        Approach(
+            name="Model Ensemble",
+            summary="pseudo-labels of several networks together",
+            start="LDT",
+            labels="ensemble",
+        ),
+        Approach(
+            name="Input Ensemble",
+            summary="pseudo-labels of the best network on several views of each image",
+            start="LDT",
+            labels="views",
+        ),
         Approach(
             name="Noisy Student",
             summary="pseudo-labels of the best network, noise, growing networks",
@@ -44,6 +68,13 @@ APPROACHES: Mapping[str, Approach] = {
             labels="top-1",
             noise=True,
             grow=True,
+        ),
+        Approach(
+            name="EvalNet",
+            summary="of all candidates' masks the one that EvalNets find best, if good enough",
+            start="LDT",
+            labels="best",
+            teachers=("LDT", "ALDT"),
         ),
         Approach(
             name="IM",
@@ -60,6 +91,16 @@ APPROACHES: Mapping[str, Approach] = {
             grow=True,
         ),
         Approach(
+            name="IM++",
+            summary="IM+ that shows pairs more often that EvalNets find good",
+            start="LDT",
+            labels="inconsistency",
+            noise=True,
+            grow=True,
+            copies="evalnet",
+            teachers=("LDT",),
+        ),
+        Approach(
             name="AIM+",
             summary="IM+ from the augmented start ALDT",
             start="ALDT",
@@ -68,6 +109,27 @@ APPROACHES: Mapping[str, Approach] = {
             noise=True,
             grow=True,
             plain_copies=1,
+        ),
+        Approach(
+            name="AIM++",
+            summary="IM++ from the augmented start ALDT",
+            start="ALDT",
+            labeled="augmented",
+            labels="inconsistency",
+            noise=True,
+            grow=True,
+            plain_copies=1,
+            copies="evalnet",
+            teachers=("ALDT",),
+        ),
+        Approach(
+            name="GT-IM++",
+            summary="IM++ with pairs judged by true masks, an oracle (needs unlabeled/masks)",
+            start="LDT",
+            labels="inconsistency",
+            noise=True,
+            grow=True,
+            copies="truth",
         ),
     )
 }
@@ -84,6 +146,9 @@ class Ladder:
             answered alike. Position is changed where the published code does so: for binary tasks.
         width: a0, the width of supervised starts.
         growth: A_g / a0 for g = 1, 2, ...; later generations stay at the last.
+        thresholds: lo and hi of the scores by which pairs are shown 1 to 5 times. They are about
+            the scores of ALDT and FDT on that very data set.
+        keep_at: which of them the EvalNet approach asks of a mask.
     """
 
     augmented: Augmentation
@@ -91,10 +156,8 @@ class Ladder:
     views: tuple[Augmentation, ...]
     width: float
     growth: tuple[float, ...] = (1.0, 1.25, 1.5, 1.75, 2.0)
-
-
-STRENGTHS = ("low", "mid", "high")
-"""What the entries of :attr:`Ladder.views` are called."""
+    thresholds: tuple[float, float]
+    keep_at: Literal["lo", "hi"] = "hi"
 
 
 def _ladder(
@@ -142,6 +205,7 @@ LADDERS: Mapping[str, Ladder] = {  # METHOD 11
         views=tuple(replace(view, flip=True, free_rotation=True) for view in _FAR),
         width=0.5,
         growth=(1.0, 1.5, 2.0, 2.5, 3.0),
+        thresholds=(0.72, 0.75),
     ),
     "hela": _ladder(
         free_rotation=True,
@@ -152,6 +216,8 @@ LADDERS: Mapping[str, Ladder] = {  # METHOD 11
         noise=_FIVES,
         views=_FAR,
         width=1.0,
+        thresholds=(0.59, 0.62),
+        keep_at="lo",
     ),
     "suim": _ladder(
         free_rotation=False,
@@ -162,6 +228,7 @@ LADDERS: Mapping[str, Ladder] = {  # METHOD 11
         noise=_FIVES,
         views=_FAR,
         width=1.0,
+        thresholds=(0.43, 0.51),
     ),
     "cityscapes": _ladder(
         free_rotation=False,
@@ -172,6 +239,7 @@ LADDERS: Mapping[str, Ladder] = {  # METHOD 11
         noise=_THREES,
         views=_views(blur=(0, 0, 1), noise=(3, 9, 15), contrast=(0.05, 0.2, 0.4)),
         width=1.0,
+        thresholds=(0.372, 0.453),
     ),
 }
 
@@ -210,6 +278,18 @@ class Preset:
         candidates: networks trained per generation.
         models: n, the networks that vote.
         generations: G.
+        budget: "network": every network is trained for the recipe's length, so that an approach
+            with generations takes longer; "equal-steps": one without gets the steps of all
+            generations of the others for its only network.
+        views: n of the input ensemble.
+        graders: EvalNets trained for a start.
+        grader: how one of them is trained.
+        grader_width: of EvalNets, in widths of the start.
+        loops: masks drawn for each labeled image, and for each validation image, to teach them.
+        thresholds: of their scores: the ladder's, or found from validation images and the scores
+            themselves.
+        quality: teach EvalNets also where the approach does without, so that predictions come
+            with their expected quality.
         policy: what happens at masked pixels.
         on_the_fly: draw augmentation anew at every step; otherwise once, before training, and
             "augmented" labeled pairs then are the pair itself and ``copies`` augmented ones.
@@ -226,6 +306,14 @@ class Preset:
     candidates: int = 5
     models: int = 2
     generations: int = 5
+    budget: Literal["network", "equal-steps"] = "network"
+    views: int = 3
+    graders: int = 5
+    grader: Recipe = field(default_factory=lambda: Recipe(min_steps=1))
+    grader_width: float = 2.0
+    loops: tuple[int, int] = (10, 3)
+    thresholds: Literal["ladder", "auto"] = "ladder"
+    quality: bool = False
     policy: Policy = field(default_factory=Policy)
     on_the_fly: bool = False
     copies: int = 9
@@ -235,7 +323,7 @@ class Preset:
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("start_candidates", "candidates", "models"):
+        for name in ("start_candidates", "candidates", "models", "views", "graders"):
             if getattr(self, name) < 1:
                 raise UserError(
                     f"{name} must be at least 1", value=getattr(self, name), remedy="Raise it."
@@ -267,6 +355,19 @@ PRESETS: Mapping[str, Preset] = {
         start_candidates=3,
         candidates=3,
         generations=2,
+        graders=2,
+        grader=Recipe(
+            steps=1000,
+            batch=32,
+            learning_rate=0.003,
+            schedule="cosine",
+            weight_decay=0.01,
+            norm_momentum=0.1,
+            ema=0.99,
+            evaluations=10,
+        ),
+        grader_width=1.0,
+        thresholds="auto",
         policy=Policy(input="keep", label="ignore", filter=False),
         on_the_fly=True,
         plain="position",

@@ -232,6 +232,8 @@ def _preset(values: dict[str, Any]) -> Preset:
         **{
             **values,
             "recipe": Recipe(**values["recipe"]),
+            "grader": Recipe(**values["grader"]),
+            "loops": tuple(values["loops"]),
             "policy": Policy(**{**policy, "morphology": Morphology(**policy["morphology"])}),
         }
     )
@@ -245,4 +247,6 @@ def _ladder(values: dict[str, Any]) -> Ladder:
         views=tuple(Augmentation(**view) for view in values.get("views", ())),
         width=values["width"],
         growth=tuple(values["growth"]),
+        thresholds=tuple(values["thresholds"]),
+        keep_at=values["keep_at"],
     )

@@ -116,14 +116,14 @@ def check_needs(dataset: Dataset, name: str) -> None:
         UserError: it has not.
     """
     approach, unlabeled = find_approach(name), dataset.splits["unlabeled"]
-    if (approach.labels or approach.truth == "all") and not unlabeled:
+    if (approach.start or approach.needs_truth) and not unlabeled:
         raise UserError(
             f"{name} needs unlabeled images",
             value=f"none in {dataset.folder / 'unlabeled' / 'images'}",
             remedy="Put some there, or use --approach ALDT, which learns from labeled images only.",
         )
     without = [sample.name for sample in unlabeled if not sample.masks]
-    if approach.truth == "all" and without:
+    if approach.needs_truth and without:
         raise UserError(
             f"{name} needs the true masks of all unlabeled images in unlabeled/masks",
             value=f"{len(without)} of {len(unlabeled)} have none, {without[0]} for one",
@@ -165,20 +165,29 @@ def _preset(options: Options) -> Preset:
             "there is no such preset", value=options.preset, remedy=f"Use {' or '.join(PRESETS)}."
         )
     if options.quick:
-        recipe = replace(preset.recipe, steps=200, evaluations=10)
         preset = replace(
-            preset, recipe=recipe, start_candidates=2, candidates=2, generations=1, models=2
+            preset,
+            recipe=replace(preset.recipe, steps=200, evaluations=10),
+            grader=replace(preset.grader, steps=200, evaluations=10),
+            start_candidates=2,
+            candidates=2,
+            generations=1,
+            models=2,
+            graders=1,
         )
     precision = _choice("precision", options.precision, ("auto", *get_args(Precision)))
-    recipe = replace(
-        preset.recipe,
-        **_given(
-            steps=options.steps,
-            batch=options.batch,
-            learning_rate=options.learning_rate,
-            precision=None if precision == "auto" else precision,
-        ),
-    )
+    numeric = _given(precision=None if precision == "auto" else precision)
+    asked = _given(steps=options.steps, batch=options.batch, learning_rate=options.learning_rate)
+    if options.epochs is not None:
+        if options.steps is not None:
+            raise UserError(
+                "a training is as long as --steps or as --epochs says, not both",
+                value=f"steps = {options.steps}, epochs = {options.epochs}",
+                remedy="Leave one of them out.",
+            )
+        asked |= {"steps": None, "min_steps": 1, "epochs": options.epochs}
+    recipe = replace(preset.recipe, **asked, **numeric)
+    grader = replace(preset.grader, **_given(steps=options.steps), **numeric)
     policy = replace(
         preset.policy,
         **_given(
@@ -189,13 +198,24 @@ def _preset(options: Options) -> Preset:
     )
     changes = _given(
         models=options.models,
+        budget=_choice("budget", options.budget, ("network", "equal-steps")),
+        views=options.views,
+        graders=options.graders,
+        quality=options.quality,
+        thresholds=_choice("thresholds", options.thresholds, ("auto", "ladder")),
         generations=options.generations,
         candidates=options.candidates,
         start_candidates=options.candidates
         if options.start_candidates is None
         else options.start_candidates,
     )
-    return replace(preset, recipe=recipe, policy=policy, **changes)
+    if changes.get("budget") == "equal-steps" and recipe.steps is None:
+        raise UserError(
+            "equal steps need a number of steps",
+            value=f"preset {options.preset}",
+            remedy="Give --steps.",
+        )
+    return replace(preset, recipe=recipe, grader=grader, policy=policy, **changes)
 
 
 def _ladder(dataset: Dataset, options: Options, size: tuple[int, int]) -> Ladder:
@@ -212,6 +232,9 @@ def _ladder(dataset: Dataset, options: Options, size: tuple[int, int]) -> Ladder
         ladder,
         augmented=replace(ladder.augmented, free_rotation=free),
         noise=tuple(replace(step, free_rotation=free) for step in ladder.noise),
+        views=tuple(
+            replace(view, free_rotation=free) if view.flip else view for view in ladder.views
+        ),
     )
 
 
@@ -238,8 +261,10 @@ def _fastest(config: RunConfig) -> Precision:
 
 
 def _with_precision(config: RunConfig, precision: Precision) -> RunConfig:
-    recipe = replace(config.how.recipe, precision=precision)
-    return replace(config, how=replace(config.how, recipe=recipe))
+    how = config.how
+    recipe = replace(how.recipe, precision=precision)
+    grader = replace(how.grader, precision=precision)
+    return replace(config, how=replace(how, recipe=recipe, grader=grader))
 
 
 def _choice(name: str, value: str | None, allowed: Sequence[str]) -> str | None:

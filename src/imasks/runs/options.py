@@ -38,12 +38,24 @@ class Options:
         None, "Whose noise and growth to use: isic2018, hela, suim or cityscapes."
     )
     models: int | None = _option(None, "Networks that vote (the paper's n).", least=1)
+    views: int | None = _option(None, "Views of an image in the input ensemble.", least=1)
     generations: int | None = _option(None, "Generations after the start.", least=0)
     candidates: int | None = _option(None, "Networks trained per generation.", least=1)
     start_candidates: int | None = _option(
         None, "Networks trained for a supervised start.", least=1
     )
     steps: int | None = _option(None, "Optimiser steps of every network.", least=1)
+    epochs: int | None = _option(
+        None,
+        "Passes over the training set instead of a number of steps: small sets get few steps, as "
+        "published.",
+        least=1,
+    )
+    budget: str | None = _option(
+        None,
+        "'network': every network gets the same steps; 'equal-steps': every approach does, all "
+        "generations counted.",
+    )
     batch: int | None = _option(None, "Image-mask pairs per step.", least=1)
     learning_rate: float | None = _option(None, "Peak learning rate.", least=0)
     im_input: str | None = _option(
@@ -51,6 +63,15 @@ class Options:
     )
     im_label: str | None = _option(
         None, "Labels under it: 'blank' as published, or 'ignore' them in the loss."
+    )
+    thresholds: str | None = _option(
+        None,
+        "Of EvalNet's scores: 'auto' finds them without true masks, 'ladder' takes those published "
+        "for the data set that --ladder names.",
+    )
+    graders: int | None = _option(None, "EvalNets trained for a start.", least=1)
+    quality: bool | None = _option(
+        None, "Train EvalNets for approaches without, so that predictions come with a quality."
     )
     filter: bool | None = _option(None, "Leave out images whose networks disagree too much.")
     device: str = _option("auto", "auto, cpu or cuda.")
