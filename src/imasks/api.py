@@ -20,7 +20,6 @@ from imasks.runs.config import changed_versions
 from imasks.runs.options import Options, check_value
 from imasks.runs.pictures import write_pictures
 from imasks.runs.predictor import Prediction, Predictor, predictor_of
-from imasks.runs.results import Row
 from imasks.runs.run import Run, default_workers, open_run, plan_run, work
 from imasks.runs.tables import write_results_csv
 
