@@ -21,19 +21,19 @@ COLUMNS = (
 )
 
 NOTES = f"""\
-One network a seed: the best candidate by validation score of the generation with the best validation
-score (columns generation, validation, test). Test images choose nothing.
+One network a seed: the best candidate by validation score of the generation with the best
+validation score (columns generation, validation, test). Test images choose nothing.
 
 * **test**: mean ± deviation over seeds; **s.e.**: standard error of that mean.
 * **ensemble**: test score of the best networks of that generation together.
-* **to {LOWER}**: test score less that of {LOWER} with the same seed, mean ± standard error over seeds.
-* **gap**: closed from {LOWER} to {UPPER}, (x - {LOWER}) / ({UPPER} - {LOWER}) of the mean test scores
-  over the seeds that all three have.
-* **steps**: optimiser steps of the network itself. **images seen**: steps times batch, summed over the
-  network and all networks that voted on its pseudo-labels, back to the start; candidates that were
-  not used are not counted.
+* **to {LOWER}**: test score less that of {LOWER} with the same seed, mean ± standard error.
+* **gap**: closed from {LOWER} to {UPPER}, (x - {LOWER}) / ({UPPER} - {LOWER}) of the mean test
+  scores over the seeds that all three have.
+* **steps**: optimiser steps of the network itself.
+* **images seen**: optimiser steps times batch, summed over the network and all networks that had a
+  part in its pseudo-labels, back to the start. Candidates that were not used are not counted.
 * **time**: of computing, all seeds, candidates and shared starts counted in.
-* **jobs**: done of all. Where they differ, the approach is *not finished* and its numbers may change.
+* **jobs**: done of all. Where they differ, the approach is not finished: its numbers may change.
 """
 
 

@@ -151,9 +151,7 @@ def _outcome(line: Line, store: Store, primary: str) -> Outcome:
     )
 
 
-def _step(
-    generation: Generation, store: Store, primary: str, seconds: Mapping[Job, float]
-) -> Step:
+def _step(generation: Generation, store: Store, primary: str, seconds: Mapping[Job, float]) -> Step:
     ranked: dict[str, Any] = store.result(generation.rank)
     best, ensemble = ranked["best"], ranked["ensemble"]
     labelled = store.result(generation.label) if generation.label else None
