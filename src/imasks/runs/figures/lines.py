@@ -70,7 +70,7 @@ def lines_figure(panels: Sequence[Sequence[Panel | None]]) -> Figure:
         else:
             _draw(axes, panel, style)
     handles = {
-        handle.get_label(): handle for axes in figure.axes for handle in axes.get_lines()
+        str(line.get_label()): line for axes in figure.axes for line in axes.get_lines()
     }  # one for each name, whichever panel has it
     figure.legend(
         handles=[handles[name] for name in names],
@@ -109,31 +109,33 @@ def spread_note(panels: Iterable[Panel]) -> str:
     if counts == [1]:
         return "One seed: no spread."
     return (
-        f"Means over {listed(map(str, counts))} seeds; bands: one standard deviation to each side."
+        f"Means over {listed(map(str, counts))} seeds; bands, and bars at the right: one standard "
+        "deviation to each side."
     )
 
 
 def _draw(axes: Axes, panel: Panel, style: Mapping[str, Look]) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    last = max((g for curve in panel.curves if not curve.level for g in curve.points), default=1)
-    ends = [-0.15, max(last, 1) + 0.15]
-    for curve in panel.curves:
-        look = style[curve.name]
-        if curve.level:
-            (spread,) = curve.points.values()
-            xs, spreads = ends, [spread, spread]
-        else:
-            xs, spreads = list(map(float, curve.points)), list(curve.points.values())
-        means = [one.mean for one in spreads]
-        line = look.line() | ({"marker": ""} if curve.level else {})
-        axes.plot(xs, means, label=curve.name, zorder=2 if curve.level else 3, **line)
-        if any(one.deviation for one in spreads):
-            low = [one.mean - (one.deviation or 0) for one in spreads]
-            high = [one.mean + (one.deviation or 0) for one in spreads]
-            axes.fill_between(xs, low, high, color=look.color, alpha=0.12, linewidth=0)
-    axes.set_xlim(*ends)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    curves = [curve for curve in panel.curves if not curve.level]
+    levels = [curve for curve in panel.curves if curve.level]
+    numbers = sorted({number for curve in curves for number in curve.points}) or [0]
+    first, last = numbers[0], max(numbers[-1], numbers[0] + 1)
+    step = 0.035 * (last - first)
+    bars = [curve for curve in levels if curve.points[0].deviation]
+    left, right = first - step, last + step * (1 + len(bars))
+    for curve in levels:
+        look = style[curve.name].line() | {"marker": "", "zorder": 2}
+        axes.plot([left, right], [curve.points[0].mean] * 2, label=curve.name, **look)
+    for place, curve in enumerate(bars, start=1):  # bands across all would cover one another
+        spread = curve.points[0]
+        x = last + step * (place + 0.4)
+        color = style[curve.name].color
+        axes.errorbar(x, spread.mean, spread.deviation, color=color, linewidth=1, capsize=2)
+    for curve in curves:
+        _draw_curve(axes, curve, style[curve.name])
+    axes.set_xlim(left, right)
+    axes.set_xticks(range(first, last + 1))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=7))
     axes.set_title(panel.title, fontsize=10)
     axes.set_xlabel("generation", fontsize=9)
@@ -142,3 +144,17 @@ def _draw(axes: Axes, panel: Panel, style: Mapping[str, Look]) -> None:
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_curve(axes: Axes, curve: Curve, look: Look) -> None:
+    spreads = list(curve.points.values())
+    axes.plot(
+        list(curve.points), [s.mean for s in spreads], label=curve.name, zorder=3, **look.line()
+    )
+    if any(one.deviation for one in spreads):
+        low = [one.mean - (one.deviation or 0) for one in spreads]
+        high = [one.mean + (one.deviation or 0) for one in spreads]
+        xs = list(curve.points)
+        axes.fill_between(xs, low, high, color=look.color, alpha=0.1, linewidth=0)
+        for edge in (low, high):  # told apart where bands overlap, also without colour
+            axes.plot(xs, edge, color=look.color, linestyle=look.dashes, linewidth=0.5, alpha=0.7)

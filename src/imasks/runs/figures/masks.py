@@ -18,7 +18,7 @@ from imasks.tasks import Task
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
-SIDE = 1.35  # inches of a picture's width
+SIDE, NOTE, MARGIN = 1.35, 0.08, 0.8  # inches: a picture's width, words below it, the page's ends
 FLAT, TALL = 0.4, 2.0  # shapes beyond these would make odd pages
 
 
@@ -156,8 +156,6 @@ def rivals_figure(
         colors: uint8 [K, 3].
         names: of both approaches.
     """
-    from matplotlib.figure import Figure
-
     blocks = [
         (block, f"{winner} is better")
         for block, winner in ((better, names[1]), (worse, names[0]))
@@ -165,10 +163,7 @@ def rivals_figure(
     ]
     H, W = blocks[0][0][0].image.shape[:2]
     rows = max(len(block) for block, _ in blocks)
-    figure = Figure(
-        figsize=(4 * SIDE * len(blocks) + 0.4, rows * (SIDE * _shape(H, W) + 0.28) + 0.9),
-        layout="constrained",
-    )
+    figure = _page(4 * SIDE * len(blocks), rows * (SIDE * _shape(H, W) + 2 * NOTE) + MARGIN)
     parts = figure.subfigures(1, len(blocks), wspace=0.04, squeeze=False)[0]
     for part, (block, title) in zip(parts, blocks, strict=True):
         _rivals_block(part, block, rows, task, colors, names)
@@ -194,7 +189,11 @@ def _rivals_block(
         one = block[row]
         titles = ("image", "true mask", *names) if row == 0 else ("",) * 4
         labels = [paint(each, None, task, colors) for each in (one.truth, one.first, one.second)]
-        notes = ("", "", *(f"{task.primary} {score:.3f}" for score in one.scores))
+        notes = (
+            "",
+            "",
+            *(f"{task.primary.replace('iou', 'IoU')} {score:.3f}" for score in one.scores),
+        )
         for axis, picture, title, note in zip(
             axes, (one.image, *labels), titles, notes, strict=True
         ):
@@ -208,14 +207,17 @@ def _any_ignored(*blocks: Sequence[Rivals]) -> bool:
 
 
 def _grid(rows: int, columns: int, image: np.ndarray) -> tuple[Figure, np.ndarray]:
-    from matplotlib.figure import Figure
-
-    H, W = image.shape[:2]
-    figure = Figure(
-        figsize=(max(4.0, SIDE * columns + 0.2), rows * (SIDE * _shape(H, W) + 0.22) + 0.8),
-        layout="constrained",
-    )
+    width = max(4.2, SIDE * columns)
+    figure = _page(width, rows * (width / columns * _shape(*image.shape[:2]) + NOTE) + MARGIN)
     return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _page(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(h_pad=0.02, w_pad=0.03, hspace=0, wspace=0)
+    return Figure(figsize=(width, height), layout=layout)
 
 
 def _shape(H: int, W: int) -> float:

@@ -38,7 +38,7 @@ def score_panel(run: Run, title: str) -> Panel | None:
     """Read test scores over generations; None without any."""
     curves = _curves(run, lambda step: step.test)
     score = run.config.make_task().primary
-    return _panel(run, title, f"test {score}", curves)
+    return _panel(run, title, f"test {score.replace('iou', 'IoU')}", curves)
 
 
 def size_panel(run: Run, title: str) -> Panel | None:
