@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from imasks.errors import UserError
-from imasks.jobs import Job
+from imasks.jobs import Job, in_order
 from imasks.runs.config import RunConfig, differences, read_config
 from imasks.runs.progress import Progression, duration, makespan, shown
 from imasks.runs.records import write_results
@@ -285,6 +285,20 @@ def test_a_labeller_that_was_not_asked_is_not_counted(tiny_study, tmp_path):
     content["result"]["networks"] = content["result"]["networks"][:1]
     path.write_text(json.dumps(content))
     assert images_seen(best_fit(generation, store), store) == 2 * 4 * 4
+
+
+@pytest.mark.parametrize("kind", ["fit", "label", "prepare"])
+def test_results_are_shown_where_a_job_before_them_is_to_be_done_again(tiny_study, tmp_path, kind):
+    copy = tmp_path / "run"
+    shutil.copytree(tiny_study.folder, copy)
+    run = open_run(copy)
+    for job in in_order(run.plan.targets):
+        if job.kind == kind:
+            (run.store.folder(job) / "done.json").unlink()
+    *_, im = run.outcomes()
+    assert not im.complete
+    assert [step.images_seen for step in im.steps] == [None if kind != "label" else 16, None]
+    text(status_table(run))
 
 
 def test_a_generation_has_cost_all_that_lead_to_it(tiny_study):

@@ -33,7 +33,8 @@ class Step:
         steps: optimiser steps of the best candidate.
         images_seen: image-mask pairs shown in training (optimiser steps times batch) to the best
             candidate and to every network that had a part in its pseudo-labels, back to the start.
-            Candidates that were trained and not used are not counted.
+            Candidates that were trained and not used are not counted. None where a result is
+            missing.
         seconds: of computing up to here, all candidates and the shared start counted in.
     """
 
@@ -48,7 +49,7 @@ class Step:
     parameters: int
     val_deviation: float | None
     steps: int
-    images_seen: int
+    images_seen: int | None
     seconds: float
 
 
@@ -92,33 +93,37 @@ def best_fit(generation: Generation, store: Store) -> Job:
     return next(job for job in generation.fits if job.key == key)
 
 
-def images_seen(fit: Job, store: Store) -> int:
+def images_seen(fit: Job, store: Store) -> int | None:
     """Count the image-mask pairs shown in training to a network and to all its labellers.
 
     Args:
-        fit: a finished job that trained a network.
+        fit: a job that trained a network.
         store: its job folders.
 
     Returns:
         Optimiser steps times batch, summed over the network and, again and again, those that voted
-        on what it learned from; each network once.
+        on what it learned from; each network once. None where a job's result is missing.
     """
     counted: dict[Job, int] = {}
 
-    def visit(job: Job) -> None:
+    def visit(job: Job) -> bool:
         if job in counted:
-            return
+            return True
+        if not store.done(job):
+            return False
         result, recipe = store.result(job), job.params.get("recipe")
         batch = recipe["batch"] if isinstance(recipe, Mapping) else 0
         counted[job] = result.get("steps", 0) * batch
         voted = result.get("networks")
-        for needed in job.inputs:
-            unused = needed.kind == "fit" and voted is not None and needed.key not in voted
-            if needed.kind != "rank" and not unused:  # ranking reads all candidates, teaches none
-                visit(needed)
+        taught = [
+            needed
+            for needed in job.inputs
+            if needed.kind != "rank"  # which reads all candidates and teaches none
+            and not (needed.kind == "fit" and voted is not None and needed.key not in voted)
+        ]
+        return all(visit(needed) for needed in taught)
 
-    visit(fit)
-    return sum(counted.values())
+    return sum(counted.values()) if visit(fit) else None
 
 
 def sortable(score: float) -> float:
@@ -154,7 +159,8 @@ def _outcome(line: Line, store: Store, primary: str) -> Outcome:
 def _step(generation: Generation, store: Store, primary: str, seconds: Mapping[Job, float]) -> Step:
     ranked: dict[str, Any] = store.result(generation.rank)
     best, ensemble = ranked["best"], ranked["ensemble"]
-    labelled = store.result(generation.label) if generation.label else None
+    label = generation.label
+    labelled = store.result(label) if label and store.done(label) else None
     vals = ranked["val_ranked"]
     return Step(
         generation=generation.number,

@@ -128,7 +128,7 @@ def _row(name: str, found: list[Outcome]) -> Row:
         gap=gap_closed(tests, lower, upper),
         parameters=tuple(step.parameters for step in chosen),
         steps=tuple(step.steps for step in chosen),
-        images_seen=tuple(step.images_seen for step in chosen),
+        images_seen=tuple(step.images_seen for step in chosen if step.images_seen is not None),
         seconds=sum(one.seconds for one in mine),
         complete=all(one.complete for one in mine),
         progress=f"{sum(one.done for one in mine)}/{sum(one.jobs for one in mine)}",

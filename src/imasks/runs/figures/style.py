@@ -60,7 +60,7 @@ def looks(names: Iterable[str]) -> Mapping[str, Look]:
             for at, name in enumerate(curves)
         },
         **{
-            name: Look(color=color, dashes=dashes, marker="")
+            name: Look(color=color, dashes=dashes, marker="x")
             for name, (color, dashes) in zip(levels, LEVELS * len(levels), strict=False)
         },
     }
