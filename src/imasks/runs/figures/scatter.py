@@ -49,7 +49,7 @@ def scatter_figure(
     figure = Figure(figsize=(4.2, 4.4), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="black", linestyle=(0, (4, 3)), linewidth=1)
-    crowd = min(0.8, max(0.15, 60 / len(true)))  # many points show where they lie thickest
+    crowd = min(0.8, max(0.25, 100 / len(true)))  # many points show where they lie thickest
     axes.scatter(true, predicted, s=14, color=COLORS[0], alpha=crowd, linewidths=0)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     axes.set_xlabel(f"true {what}", fontsize=9)

@@ -17,6 +17,10 @@ LEVELS: tuple[tuple[str, Any], ...] = (
     ("#000000", (0, (2, 2))),
     ("#666666", (0, (8, 2, 2, 2))),
     ("#666666", (0, (4, 2, 1, 2, 1, 2))),
+    ("#CC79A7", (0, (8, 2))),
+    ("#56B4E9", (0, (2, 2))),
+    ("#E69F00", (0, (8, 2, 2, 2))),
+    ("#009E73", (0, (4, 2, 1, 2, 1, 2))),
 )
 
 
@@ -34,7 +38,7 @@ class Look:
             "color": self.color,
             "linestyle": self.dashes,
             "marker": self.marker,
-            "markersize": 4.5,
+            "markersize": 5.2,
             "markeredgecolor": "white",
             "markeredgewidth": 0.5,
             "linewidth": 1.4,
