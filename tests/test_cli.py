@@ -58,7 +58,9 @@ def plain_folders(tmp_path_factory):
 def test_help_names_every_command(imasks):
     code, text = imasks("--help")
     assert code == 0
-    for command in ("demo", "init", "check", "train", "study", "status", "predict", "approaches"):
+    for command in (
+        *("demo", "init", "check", "train", "study", "status", "report", "predict", "approaches"),
+    ):
         assert command in text
 
 
@@ -89,11 +91,16 @@ def test_from_two_folders_to_predictions(imasks, plain_folders, tmp_path):
     assert code == 0, text
     assert "IM+" in text
     assert (run / "report" / "results.csv").exists()
-    assert (run / "report" / "pseudo_labels_im_plus.png").stat().st_size > 1000
+    assert (run / "report" / "figures" / "generations_im_plus.png").stat().st_size > 1000
 
     code, text = imasks("status", run)
     assert code == 0, text
     assert "100%" in text
+    code, text = imasks("report", run, "--out", tmp_path / "report")
+    assert code == 0, text
+    assert f"written: {tmp_path}/report/figures/index.md" in text
+    code, text = imasks("report", run, tmp_path / "nothing")
+    assert code == 2
 
     (more / "broken.png").write_bytes(b"not an image")
     code, text = imasks("predict", run, more, "-o", out)

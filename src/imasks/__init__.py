@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from imasks.api import Trained, load, study, train
+    from imasks.api import Trained, load, report, study, train
     from imasks.data.folder import Dataset, open_dataset
     from imasks.errors import UserError
     from imasks.labelling.agree import (
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 # Names are imported when they are used: `imasks --help` need not wait for PyTorch.
 _HOMES = {
-    "imasks.api": ("Trained", "load", "study", "train"),
+    "imasks.api": ("Trained", "load", "report", "study", "train"),
     "imasks.data.folder": ("Dataset", "open_dataset"),
     "imasks.errors": ("UserError",),
     "imasks.labelling.agree": (
@@ -71,6 +71,7 @@ __all__ = [
     "keep_same_classes",
     "load",
     "open_dataset",
+    "report",
     "sizes",
     "study",
     "train",

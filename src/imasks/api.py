@@ -18,11 +18,10 @@ from imasks.errors import UserError
 from imasks.runs.choice import Chosen, choose
 from imasks.runs.config import changed_versions
 from imasks.runs.options import Options, check_value
-from imasks.runs.pictures import write_pictures
 from imasks.runs.predictor import Prediction, Predictor, predictor_of
-from imasks.runs.results import Row
+from imasks.runs.report import write_report
 from imasks.runs.run import Run, default_workers, open_run, plan_run, work
-from imasks.runs.tables import write_results_csv
+from imasks.runs.summary import Row
 
 Image = np.ndarray | Path | str
 
@@ -163,7 +162,36 @@ def finish(run: Run, *, workers: int, console: Console) -> list[Path]:
         text += "What is computed from here on may differ in its last digits or more."
         console.print(Text(text, style="yellow"), soft_wrap=True)
     work(run, workers=workers, console=console)
-    return [write_results_csv(run), *write_pictures(run)]
+    return write_report([run])
+
+
+def report(
+    runs: Trained | Path | str | Sequence[Trained | Path | str],
+    *,
+    out: Path | str | None = None,
+    published: Path | str | None = None,
+) -> list[Path]:
+    """Redraw tables and figures from what is finished, of several runs side by side.
+
+    Args:
+        runs: a run or its folder, or several.
+        out: where the report goes; by default ``report/`` in the folder of the one run.
+        published: a CSV of published results to draw beside the scores, with the columns
+            dataset, metric, approach, generation and test_score.
+
+    Returns:
+        The files to begin with: both tables, and the list of figures if there are any.
+
+    Raises:
+        UserError: a folder is no run, there are several runs and no ``out``, or the CSV cannot be
+            used.
+    """
+    several = [runs] if isinstance(runs, Trained | Path | str) else runs
+    return write_report(
+        [one.run if isinstance(one, Trained) else open_run(one) for one in several],
+        out=None if out is None else Path(out),
+        published=None if published is None else Path(published),
+    )
 
 
 def _train(

@@ -220,6 +220,30 @@ def status(run: RunFolder) -> None:
 
 
 @app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, finished or not.")],
+    published: Annotated[
+        Path | None,
+        typer.Option(
+            help="A CSV of published results to draw beside: dataset, metric, approach, "
+            "generation, test_score."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Where it goes; by default report/ of the one run."),
+    ] = None,
+) -> None:
+    """Redraw tables and figures from what is finished, several runs side by side."""
+    from imasks.api import report as write
+
+    with console.status("drawing"):
+        files = write(runs, out=out, published=published)
+    for file in files:
+        _say(f"written: {file}")
+
+
+@app.command()
 def predict(
     run: RunFolder,
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],

@@ -1,10 +1,12 @@
 import os
 
 import pytest
+from rich.console import Console
 
 from imasks.data.folder import open_dataset
 from imasks.data.synthetic import write_demo_dataset
 from imasks.runs.options import Options
+from imasks.runs.run import plan_run, work
 
 TINY = Options(
     width=0.25,
@@ -35,3 +37,17 @@ def tiny_dataset(tiny_data):
 def tiny():
     """Options that train in seconds."""
     return TINY
+
+
+@pytest.fixture(scope="session")
+def tiny_study(tiny_data, tiny, tmp_path_factory):
+    """A finished run of both bounds and IM, one seed."""
+    run = plan_run(
+        open_dataset(tiny_data),
+        tmp_path_factory.mktemp("study"),
+        approaches=["LDT", "FDT", "IM"],
+        seeds=[0],
+        options=tiny,
+    )
+    work(run, workers=1, console=Console(quiet=True))
+    return run

@@ -1,4 +1,5 @@
 import csv
+import json
 import math
 import shutil
 
@@ -8,13 +9,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from imasks.errors import UserError
-from imasks.jobs import Job
+from imasks.jobs import Job, in_order
 from imasks.runs.config import RunConfig, differences, read_config
-from imasks.runs.pictures import paint, write_pictures
 from imasks.runs.progress import Progression, duration, makespan, shown
-from imasks.runs.results import Outcome, Row, Spread, Step, gap_closed, rows
+from imasks.runs.records import write_results
+from imasks.runs.results import Outcome, Step, best_fit, images_seen
 from imasks.runs.run import open_run, plan_run, work
-from imasks.runs.tables import results_table, start_note, status_table, write_results_csv
+from imasks.runs.summary import Row, Spread, gap_closed, rows
+from imasks.runs.tables import results_table, start_note, status_table
 
 
 def outcome(approach, seed, *scores, complete=True):
@@ -29,6 +31,10 @@ def outcome(approach, seed, *scores, complete=True):
             kept=None,
             pseudo_label_score=None,
             parameters=1,
+            val_deviation=None,
+            steps=10,
+            images_seen=80,
+            seconds=60.0,
         )
         for number, (val, test) in enumerate(scores)
     )
@@ -100,7 +106,8 @@ def test_an_unfinished_approach_says_so():
     assert "no spread" in shown
 
 
-def test_results_are_readable_in_80_columns(monkeypatch):
+@pytest.mark.parametrize("compared", [False, True])
+def test_results_are_readable_in_80_columns(monkeypatch, compared):
     spread = Spread(mean=0.731, deviation=0.012, count=5)
     row = Row(
         approach="Noisy Student",
@@ -108,7 +115,11 @@ def test_results_are_readable_in_80_columns(monkeypatch):
         val=spread,
         test=spread,
         ensemble_test=spread,
+        to_lower=spread if compared else None,
         gap=-1.04,
+        parameters=(1,),
+        steps=(1,),
+        images_seen=(1,),
         seconds=120 * 3600 + 3540,
         complete=False,
         progress="13/24",
@@ -118,7 +129,8 @@ def test_results_are_readable_in_80_columns(monkeypatch):
     with console.capture() as capture:
         console.print(results_table([row], score="iou"))
     shown = capture.get()
-    assert shown.count("0.731±0.012") == 3
+    assert shown.count(" 0.731±0.012") == (2 if compared else 3)
+    assert ("+0.731±0.005" in shown) == compared  # the standard error of five
     for whole in ("Noisy Student", "(13/24 jobs)", "1-2", "-104%", "120h59min"):
         assert whole in shown
     assert "…" not in shown
@@ -219,7 +231,8 @@ def test_a_job_in_the_middle_is_shown_with_its_share(half_run):
 
 
 def test_results_as_csv(half_run):
-    with write_results_csv(half_run).open() as file:
+    _, path = write_results([half_run], half_run.folder / "report")
+    with path.open() as file:
         row, start = csv.DictReader(file)
     assert row["approach"] == "LDT"
     assert (start["approach"], start["generation"]) == ("IM", "0")  # the shared start
@@ -234,7 +247,8 @@ def test_the_quality_of_pseudo_labels_is_reported(half_run, tmp_path):
     run = open_run(copy)
     work(run, workers=1, console=Console(quiet=True))
     label = run.plan.lines[1].generations[1].label
-    with write_results_csv(run).open() as file:
+    _, path = write_results([run], tmp_path)
+    with path.open() as file:
         found = list(csv.DictReader(file))[2]["pseudo_label_score"]
     score = run.config.make_task().primary
     assert float(found) == run.store.result(label)["agreement"][score]
@@ -253,20 +267,43 @@ def test_a_plain_console_gets_lines(half_run, capsys):
     assert "4/8 jobs" in capsys.readouterr().out
 
 
-def test_nothing_to_picture_yet(half_run):
-    assert write_pictures(half_run) == []
+def test_images_seen_are_counted_back_to_the_start(tiny_study):
+    store = tiny_study.store
+    ldt, _, im = tiny_study.plan.lines
+    batch, steps = 4, 4
+    assert images_seen(best_fit(ldt.generations[0], store), store) == batch * steps
+    # its own training and that of both networks that voted; of two that were trained each time
+    assert images_seen(best_fit(im.generations[1], store), store) == 3 * batch * steps
 
 
-def test_painting_labels():
-    import numpy as np
+def test_a_labeller_that_was_not_asked_is_not_counted(tiny_study, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(tiny_study.folder, copy)
+    store, generation = open_run(copy).store, tiny_study.plan.lines[2].generations[1]
+    path = store.folder(generation.label) / "done.json"
+    content = json.loads(path.read_text())
+    content["result"]["networks"] = content["result"]["networks"][:1]
+    path.write_text(json.dumps(content))
+    assert images_seen(best_fit(generation, store), store) == 2 * 4 * 4
 
-    from imasks.tasks import Multiclass, Multilabel
 
-    colors = np.array([[255, 0, 0], [0, 0, 254]], np.uint8)
-    region = np.array([[False, False], [False, True]])
-    classes = np.array([[[1, 2], [255, 1]]], np.uint8)
-    painted = paint(classes, region, Multiclass(["a", "b"]), colors)
-    assert painted.tolist() == [[[255, 0, 0], [0, 0, 254]], [[128] * 3, [128] * 3]]
-    planes = np.array([[[1, 0], [1, 0]], [[1, 0], [0, 1]]], np.uint8)
-    painted = paint(planes, None, Multilabel(["a", "b"]), colors)
-    assert painted.tolist() == [[[127, 0, 127], [0, 0, 0]], [[255, 0, 0], [0, 0, 254]]]
+@pytest.mark.parametrize("kind", ["fit", "label", "prepare"])
+def test_results_are_shown_where_a_job_before_them_is_to_be_done_again(tiny_study, tmp_path, kind):
+    copy = tmp_path / "run"
+    shutil.copytree(tiny_study.folder, copy)
+    run = open_run(copy)
+    for job in in_order(run.plan.targets):
+        if job.kind == kind:
+            (run.store.folder(job) / "done.json").unlink()
+    *_, im = run.outcomes()
+    assert not im.complete
+    assert [step.images_seen for step in im.steps] == [None if kind != "label" else 16, None]
+    text(status_table(run))
+
+
+def test_a_generation_has_cost_all_that_lead_to_it(tiny_study):
+    found = {(one.approach, one.seed): one for one in tiny_study.outcomes()}
+    start, first = found["IM", 0].steps
+    assert 0 < start.seconds < first.seconds
+    assert first.seconds == pytest.approx(found["IM", 0].seconds)
+    assert start.val_deviation >= 0

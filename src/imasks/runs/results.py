@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import stdev
 from typing import Any
 
 from imasks.jobs import Job, Store, in_order
@@ -28,7 +28,14 @@ class Step:
         kept: share of the unlabeled images learned with.
         pseudo_label_score: of the pseudo-labels learned with, outside their inconsistency masks;
             None without true masks of the unlabeled images, which training never sees.
-        parameters: of the network.
+        parameters: of the best candidate.
+        val_deviation: of the validation scores of all candidates; None for a single one.
+        steps: optimiser steps of the best candidate.
+        images_seen: image-mask pairs shown in training (optimiser steps times batch) to the best
+            candidate and to every network that had a part in its pseudo-labels, back to the start.
+            Candidates that were trained and not used are not counted. None where a result is
+            missing.
+        seconds: of computing up to here, all candidates and the shared start counted in.
     """
 
     generation: int
@@ -40,6 +47,10 @@ class Step:
     kept: float | None
     pseudo_label_score: float | None
     parameters: int
+    val_deviation: float | None
+    steps: int
+    images_seen: int | None
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,87 +81,49 @@ class Outcome:
         return max(self.steps, key=lambda step: sortable(step.val), default=None)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Spread:
-    """A mean over seeds with its deviation (None for a single seed)."""
-
-    mean: float
-    deviation: float | None
-    count: int
-
-    @classmethod
-    def of(cls, values: Iterable[float | None]) -> Spread | None:
-        """Summarise the values that are there; None if there is none."""
-        known = [value for value in values if value is not None]
-        if not known:
-            return None
-        spread = stdev(known) if len(known) > 1 else None
-        return cls(mean=fmean(known), deviation=spread, count=len(known))
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f}" + ("" if self.deviation is None else f"±{self.deviation:.3f}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One approach over all seeds.
-
-    Args:
-        approach: its name.
-        generation: the chosen generations, one a seed.
-        val: validation scores of the chosen candidates.
-        test: their test scores.
-        ensemble_test: test scores of the chosen generation's ensemble.
-        gap: share of the way from LDT to FDT, see :func:`gap_closed`.
-        seconds: computing time.
-        complete: whether every seed is finished.
-        progress: "jobs done / jobs".
-    """
-
-    approach: str
-    generation: tuple[int, ...]
-    val: Spread | None
-    test: Spread | None
-    ensemble_test: Spread | None
-    gap: float | None
-    seconds: float
-    complete: bool
-    progress: str
-
-
 def outcomes(plan: Plan, config: RunConfig, store: Store) -> list[Outcome]:
     """Read what every approach and seed has reached."""
     primary = config.make_task().primary
     return [_outcome(line, store, primary) for line in plan.lines]
 
 
-def rows(found: Iterable[Outcome]) -> list[Row]:
-    """Summarise over seeds, in the order of first appearance."""
-    found = list(found)
-    return [_row(name, found) for name in dict.fromkeys(one.approach for one in found)]
+def best_fit(generation: Generation, store: Store) -> Job:
+    """Find the job of a finished generation's best candidate."""
+    key = store.result(generation.rank)["ranked"][0]
+    return next(job for job in generation.fits if job.key == key)
 
 
-def gap_closed(
-    values: Mapping[int, float], ldt: Mapping[int, float], fdt: Mapping[int, float]
-) -> float | None:
-    """Return (x - LDT) / (FDT - LDT) of the means over the seeds that all three have.
-
-    Not the mean of the seeds' own gaps, which a small denominator would rule; nor with a
-    deviation, as a ratio of noisy differences has no useful one.
+def images_seen(fit: Job, store: Store) -> int | None:
+    """Count the image-mask pairs shown in training to a network and to all its labellers.
 
     Args:
-        values: scores by seed.
-        ldt: those of the lower bound.
-        fdt: those of the upper bound.
+        fit: a job that trained a network.
+        store: its job folders.
 
     Returns:
-        None if they share no seed, or FDT is not above LDT.
+        Optimiser steps times batch, summed over the network and, again and again, those that voted
+        on what it learned from; each network once. None where a job's result is missing.
     """
-    shared = values.keys() & ldt.keys() & fdt.keys()
-    if not shared:
-        return None
-    x, low, high = (fmean(one[seed] for seed in shared) for one in (values, ldt, fdt))
-    return (x - low) / (high - low) if high > low else None
+    counted: dict[Job, int] = {}
+
+    def visit(job: Job) -> bool:
+        if job in counted:
+            return True
+        if not store.done(job):
+            return False
+        result, recipe = store.result(job), job.params.get("recipe")
+        batch = recipe["batch"] if isinstance(recipe, Mapping) else 0
+        counted[job] = result.get("steps", 0) * batch
+        voted = result.get("networks")
+        taught = [
+            needed
+            for needed in job.inputs
+            if needed.kind != "rank"  # which reads all candidates and teaches none
+            and not (needed.kind == "fit" and voted is not None and needed.key not in voted)
+        ]
+        return all(visit(needed) for needed in taught)
+
+    return sum(counted.values()) if visit(fit) else None
 
 
 def sortable(score: float) -> float:
@@ -164,28 +137,31 @@ def jobs_of(line: Line) -> list[Job]:
 
 
 def _outcome(line: Line, store: Store, primary: str) -> Outcome:
+    jobs = jobs_of(line)
+    seconds = {job: store.elapsed(job) for job in jobs}
     steps = [
-        _step(generation, store, primary)
+        _step(generation, store, primary, seconds)
         for generation in line.generations
         if store.done(generation.rank)
     ]
-    jobs = jobs_of(line)
     done = [job for job in jobs if store.done(job)]
     return Outcome(
         approach=line.approach.name,
         seed=line.seed,
         steps=tuple(steps),
         complete=len(done) == len(jobs),
-        seconds=sum(store.elapsed(job) for job in jobs),
+        seconds=sum(seconds.values()),
         done=len(done),
         jobs=len(jobs),
     )
 
 
-def _step(generation: Generation, store: Store, primary: str) -> Step:
+def _step(generation: Generation, store: Store, primary: str, seconds: Mapping[Job, float]) -> Step:
     ranked: dict[str, Any] = store.result(generation.rank)
     best, ensemble = ranked["best"], ranked["ensemble"]
-    labelled = store.result(generation.label) if generation.label else None
+    label = generation.label
+    labelled = store.result(label) if label and store.done(label) else None
+    vals = ranked["val_ranked"]
     return Step(
         generation=generation.number,
         val=best["val"][primary],
@@ -196,29 +172,8 @@ def _step(generation: Generation, store: Store, primary: str) -> Step:
         kept=labelled["kept"] / labelled["images"] if labelled else None,
         pseudo_label_score=labelled.get("agreement", {}).get(primary) if labelled else None,
         parameters=best["parameters"],
+        val_deviation=stdev(vals) if len(vals) > 1 else None,
+        steps=best["steps"],
+        images_seen=images_seen(best_fit(generation, store), store),
+        seconds=sum(seconds[job] for job in in_order([generation.rank])),
     )
-
-
-def _row(name: str, found: list[Outcome]) -> Row:
-    mine = [one for one in found if one.approach == name]
-    chosen = [one.chosen for one in mine]
-    return Row(
-        approach=name,
-        generation=tuple(step.generation for step in chosen if step),
-        val=Spread.of(step.val if step else None for step in chosen),
-        test=Spread.of(step.test if step else None for step in chosen),
-        ensemble_test=Spread.of(step.ensemble_test if step else None for step in chosen),
-        gap=gap_closed(*(_tested(one, found) for one in (name, "LDT", "FDT"))),
-        seconds=sum(one.seconds for one in mine),
-        complete=all(one.complete for one in mine),
-        progress=f"{sum(one.done for one in mine)}/{sum(one.jobs for one in mine)}",
-    )
-
-
-def _tested(name: str, found: list[Outcome]) -> dict[int, float]:
-    """Test scores of an approach by seed."""
-    return {
-        one.seed: one.chosen.test
-        for one in found
-        if one.approach == name and one.chosen and one.chosen.test is not None
-    }

@@ -29,7 +29,8 @@ from imasks.runs.configure import complete, configure, workers_for
 from imasks.runs.options import Options
 from imasks.runs.plan import Plan, make_plan, steps_of
 from imasks.runs.progress import makespan, shown
-from imasks.runs.results import Outcome, Row, outcomes, rows
+from imasks.runs.results import Outcome, outcomes
+from imasks.runs.summary import Row, rows
 from imasks.training.pace import seconds_per_step
 
 HANDLERS = "imasks.runs.handlers:HANDLERS"

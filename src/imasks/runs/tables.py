@@ -1,21 +1,19 @@
-"""Results, plans and progress as tables for a terminal, and results as a tidy CSV."""
+"""Results, plans and progress as tables for a terminal."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from imasks.jobs import in_order, write_atomic
+from imasks.jobs import in_order
 from imasks.runs.progress import Progression, duration
-from imasks.runs.results import Outcome, Row, jobs_of
+from imasks.runs.results import Outcome, jobs_of
 from imasks.runs.run import Run
+from imasks.runs.summary import LOWER, UPPER, Row, Spread
 
 MISSING = "-"
 
@@ -31,14 +29,18 @@ def results_table(rows: Sequence[Row], *, score: str) -> RenderableType:
         collapse_padding=True,
     )
     table.add_column("approach")  # the only one that may break, for "(3/24 jobs)"
-    for name in ("gen.", "val", "test", "ensemble", "gap", "time"):
+    differs = any(row.to_lower for row in rows)
+    shown = ("test", f"to {LOWER}") if differs else ("val", "test")  # all three do not fit
+    for name in ("gen.", *shown, "ensemble", "gap", "time"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        scores = (row.val, row.test, row.ensemble_test)
+        to_lower = MISSING if row.to_lower is None else row.to_lower.as_difference()
+        scores = (text(row.test), to_lower) if differs else (text(row.val), text(row.test))
         table.add_row(
             row.approach if row.complete else f"{row.approach} ({row.progress} jobs)",
-            _range(row.generation),
-            *(MISSING if value is None else str(value) for value in scores),
+            span(row.generation),
+            *scores,
+            text(row.ensemble_test),
             MISSING if row.gap is None else f"{row.gap:.0%}",
             duration(row.seconds).replace(" ", ""),
         )
@@ -47,9 +49,12 @@ def results_table(rows: Sequence[Row], *, score: str) -> RenderableType:
     notes = [
         f"{spread}gen.: generation with the best validation score; ensemble: test score of its "
         "best networks together;",
-        "gap: closed from LDT to FDT, (x - LDT) / (FDT - LDT) of the mean test scores; time: of "
-        "computing, shared starts counted in.",
+        f"gap: closed from {LOWER} to {UPPER}, (x - {LOWER}) / ({UPPER} - {LOWER}) of the mean "
+        "test scores; time: of computing, shared starts counted in.",
     ]
+    if differs:
+        error = "±standard error" if any(r.to_lower and r.to_lower.error for r in rows) else ""
+        notes.insert(1, f"to {LOWER}: test score less that of {LOWER}, paired by seed{error};")
     if not all(row.complete for row in rows):
         notes.append("Not finished: run the same command again to go on.")
     return Group(table, Text(" ".join(notes), style="dim"))
@@ -128,34 +133,14 @@ def status_table(run: Run) -> RenderableType:
     return Group(*parts)
 
 
-def write_results_csv(run: Run) -> Path:
-    """Write ``report/results.csv``: one row for every approach, seed and generation."""
-    path = run.folder / "report" / "results.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    columns = (
-        *("val", "test", "ensemble_val", "ensemble_test"),
-        *("im_share", "kept", "pseudo_label_score", "parameters"),
-    )
-    writer.writerow(("data", "score", "approach", "seed", "generation", *columns, "chosen"))
-    score = run.config.make_task().primary
-    for one in run.outcomes():
-        for step in one.steps:
-            values = ("" if (v := getattr(step, name)) is None else v for name in columns)
-            head = (Path(run.config.data).name, score, one.approach, one.seed, step.generation)
-            writer.writerow((*head, *values, _chosen(one, step.generation)))
-    write_atomic(path, text.getvalue().encode())
-    return path
+def text(spread: Spread | None) -> str:
+    """Write a spread, or that there is none."""
+    return MISSING if spread is None else str(spread)
 
 
-def _chosen(one: Outcome, generation: int) -> str:
-    return "yes" if one.chosen is not None and one.chosen.generation == generation else ""
-
-
-def _range(generations: Sequence[int]) -> str:
-    """Write the generations of several seeds as briefly as they differ."""
-    if not generations:
+def span(numbers: Sequence[int], write: Callable[[int], str] = str) -> str:
+    """Write the numbers of several seeds as briefly as they differ."""
+    if not numbers:
         return MISSING
-    low, high = min(generations), max(generations)
-    return str(low) if low == high else f"{low}-{high}"
+    low, high = write(min(numbers)), write(max(numbers))
+    return low if low == high else f"{low}-{high}"

@@ -1,0 +1,118 @@
+"""Results as files: a wide table in Markdown and a tidy CSV, of one run or of several."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from imasks.jobs import write_atomic
+from imasks.runs.progress import duration
+from imasks.runs.results import Outcome
+from imasks.runs.run import Run
+from imasks.runs.summary import LOWER, UPPER, Row, Spread
+from imasks.runs.tables import MISSING, span, text
+
+COLUMNS = (
+    *("val", "test", "ensemble_val", "ensemble_test", "val_deviation"),
+    *("im_share", "kept", "pseudo_label_score"),
+    *("parameters", "steps", "images_seen", "seconds"),
+)
+
+NOTES = f"""\
+One network a seed: the best candidate by validation score of the generation with the best
+validation score (columns generation, validation, test). Test images choose nothing.
+
+* **test**: mean ± deviation over seeds; **s.e.**: standard error of that mean.
+* **ensemble**: test score of the best networks of that generation together.
+* **to {LOWER}**: test score less that of {LOWER} with the same seed, mean ± standard error.
+* **gap**: closed from {LOWER} to {UPPER}, (x - {LOWER}) / ({UPPER} - {LOWER}) of the mean test
+  scores over the seeds that all three have.
+* **steps**: optimiser steps of the network itself.
+* **images seen**: optimiser steps times batch, summed over the network and all networks that had a
+  part in its pseudo-labels, back to the start. Candidates that were not used are not counted.
+* **time**: of computing, all seeds, candidates and shared starts counted in.
+* **jobs**: done of all. Where they differ, the approach is not finished: its numbers may change.
+"""
+
+
+def write_results(runs: Sequence[Run], folder: Path) -> list[Path]:
+    """Write ``results.md`` and ``results.csv`` of what is finished; return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"results.md": results_markdown(runs), "results.csv": results_csv(runs)}
+    for name, content in files.items():
+        write_atomic(folder / name, content.encode())
+    return [folder / name for name in files]
+
+
+def results_csv(runs: Sequence[Run]) -> str:
+    """Write one row for every approach, seed and finished generation."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("data", "score", "approach", "seed", "generation", *COLUMNS, "chosen"))
+    for run in runs:
+        head = (Path(run.config.data).name, run.config.make_task().primary)
+        for one in run.outcomes():
+            writer.writerows((*head, *record) for record in _records(one))
+    return out.getvalue()
+
+
+def results_markdown(runs: Sequence[Run]) -> str:
+    """Write one table a run, and below what its columns mean."""
+    parts = ["# Results\n"]
+    for run in runs:
+        config = run.config
+        H, W = config.preparation.size
+        score = config.make_task().primary
+        seeds = "1 seed" if len(config.seeds) == 1 else f"{len(config.seeds)} seeds"
+        parts.append(
+            f"## {Path(config.data).name}\n\nScore: {score}. {H} x {W} pixels, width "
+            f"{config.ladder.width:g}, preset {config.preset}, {seeds}, {config.device}.\n"
+        )
+        parts.append(markdown_table(run.rows()))
+    return "\n".join([*parts, NOTES])
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """Write the rows as a Markdown table with everything that is known of them."""
+    names = (
+        *("approach", "generation", "validation", "test", "s.e.", "ensemble", f"to {LOWER}"),
+        *("gap", "parameters", "steps", "images seen", "time", "jobs"),
+    )
+    lines = [names, ("---", *["---:"] * (len(names) - 1))]
+    lines += [_cells(row) for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        row.approach if row.complete else f"{row.approach} (not finished)",
+        span(row.generation),
+        text(row.val),
+        text(row.test),
+        _error(row.test),
+        text(row.ensemble_test),
+        MISSING if row.to_lower is None else row.to_lower.as_difference(),
+        MISSING if row.gap is None else f"{row.gap:.0%}",
+        span(row.parameters, _thousands),
+        span(row.steps, _thousands),
+        span(row.images_seen, _thousands),
+        duration(row.seconds),
+        row.progress,
+    )
+
+
+def _records(one: Outcome) -> Iterator[tuple[object, ...]]:
+    for step in one.steps:
+        values = ("" if (v := getattr(step, name)) is None else v for name in COLUMNS)
+        chosen = one.chosen is not None and one.chosen.generation == step.generation
+        yield (one.approach, one.seed, step.generation, *values, "yes" if chosen else "")
+
+
+def _error(spread: Spread | None) -> str:
+    return MISSING if spread is None or spread.error is None else f"{spread.error:.3f}"
+
+
+def _thousands(number: int) -> str:
+    return f"{number:,}"

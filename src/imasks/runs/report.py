@@ -1,0 +1,54 @@
+"""The report of one run or of several side by side: tables and figures of what is finished."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from imasks.errors import UserError
+from imasks.runs.figures.published import read_published
+from imasks.runs.figures.write import figures_of, write_figures
+from imasks.runs.records import write_results
+from imasks.runs.run import Run
+
+
+def write_report(
+    runs: Sequence[Run], *, out: Path | None = None, published: Path | None = None
+) -> list[Path]:
+    """Write tables and figures anew, from job folders alone.
+
+    Args:
+        runs: at least one, finished or not.
+        out: a folder; by default ``report/`` in the folder of the one run.
+        published: a CSV of published results to draw beside the scores.
+
+    Returns:
+        The files to begin with: both tables, and the list of figures if there are any.
+
+    Raises:
+        UserError: several runs and no folder, or the CSV cannot be used.
+    """
+    runs = list({run.folder.resolve(): run for run in runs}.values())
+    panels = read_published(published) if published else []
+    if out is None:
+        if len(runs) > 1:
+            raise UserError(
+                "several runs have no report folder in common",
+                value=", ".join(str(run.folder) for run in runs),
+                remedy="Say with --out where the report goes.",
+            )
+        out = runs[0].folder / "report"
+    files = write_results(runs, out)
+    index = write_figures(figures_of(runs, titles_of(runs), panels), out / "figures")
+    return files if index is None else [*files, index]
+
+
+def titles_of(runs: Sequence[Run]) -> list[str]:
+    """Call each run by its data set, and by its folder too where that is not enough."""
+    names = [Path(run.config.data).name for run in runs]
+    counts = Counter(names)
+    return [
+        name if counts[name] == 1 else f"{name} ({run.folder})"
+        for name, run in zip(names, runs, strict=True)
+    ]

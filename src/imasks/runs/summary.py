@@ -1,0 +1,144 @@
+"""What approaches reached over all seeds: means, spreads, and differences paired by seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from imasks.runs.results import Outcome
+
+LOWER, UPPER = "LDT", "FDT"  # the bounds that every other approach is measured against
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """A mean over seeds with the deviation of a single one (None for a single seed)."""
+
+    mean: float
+    deviation: float | None
+    count: int
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Spread | None:
+        """Summarise the values that are there; None if there is none."""
+        known = [value for value in values if value is not None]
+        if not known:
+            return None
+        spread = stdev(known) if len(known) > 1 else None
+        return cls(mean=fmean(known), deviation=spread, count=len(known))
+
+    @property
+    def error(self) -> float | None:
+        """The standard error of the mean; None for a single seed."""
+        return None if self.deviation is None else self.deviation / math.sqrt(self.count)
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f}" + ("" if self.deviation is None else f"±{self.deviation:.3f}")
+
+    def as_difference(self) -> str:
+        """Write the mean with its sign and its standard error."""
+        return f"{self.mean:+.3f}" + ("" if self.error is None else f"±{self.error:.3f}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One approach over all seeds. What holds one number a seed holds the chosen generation's.
+
+    Args:
+        approach: its name.
+        generation: the chosen generations, one a seed.
+        val: validation scores of the chosen candidates.
+        test: their test scores.
+        ensemble_test: test scores of the chosen generation's ensemble.
+        to_lower: test score less that of LDT with the same seed; None for LDT itself.
+        gap: share of the way from LDT to FDT, see :func:`gap_closed`.
+        parameters: of the chosen networks, one number a seed.
+        steps: optimiser steps of the chosen networks, likewise.
+        images_seen: see :class:`imasks.runs.results.Step`, likewise.
+        seconds: computing time of all seeds.
+        complete: whether every seed is finished.
+        progress: "jobs done / jobs".
+    """
+
+    approach: str
+    generation: tuple[int, ...]
+    val: Spread | None
+    test: Spread | None
+    ensemble_test: Spread | None
+    to_lower: Spread | None
+    gap: float | None
+    parameters: tuple[int, ...]
+    steps: tuple[int, ...]
+    images_seen: tuple[int, ...]
+    seconds: float
+    complete: bool
+    progress: str
+
+
+def rows(found: Iterable[Outcome]) -> list[Row]:
+    """Summarise over seeds, in the order of first appearance."""
+    found = list(found)
+    return [_row(name, found) for name in dict.fromkeys(one.approach for one in found)]
+
+
+def paired(values: Mapping[int, float], reference: Mapping[int, float]) -> Spread | None:
+    """Summarise the differences of the seeds that both have; None if they share none.
+
+    A seed's approaches share starts and orders, so that much of the noise cancels.
+    """
+    return Spread.of(value - reference[seed] for seed, value in values.items() if seed in reference)
+
+
+def gap_closed(
+    values: Mapping[int, float], ldt: Mapping[int, float], fdt: Mapping[int, float]
+) -> float | None:
+    """Return (x - LDT) / (FDT - LDT) of the means over the seeds that all three have.
+
+    Not the mean of the seeds' own gaps, which a small denominator would rule; nor with a
+    deviation, as a ratio of noisy differences has no useful one.
+
+    Args:
+        values: scores by seed.
+        ldt: those of the lower bound.
+        fdt: those of the upper bound.
+
+    Returns:
+        None if they share no seed, or FDT is not above LDT.
+    """
+    shared = values.keys() & ldt.keys() & fdt.keys()
+    if not shared:
+        return None
+    x, low, high = (fmean(one[seed] for seed in shared) for one in (values, ldt, fdt))
+    return (x - low) / (high - low) if high > low else None
+
+
+def _row(name: str, found: list[Outcome]) -> Row:
+    mine = [one for one in found if one.approach == name]
+    chosen = [one.chosen for one in mine if one.chosen is not None]
+    tests, lower, upper = (_tested(one, found) for one in (name, LOWER, UPPER))
+    return Row(
+        approach=name,
+        generation=tuple(step.generation for step in chosen),
+        val=Spread.of(step.val for step in chosen),
+        test=Spread.of(tests.values()),
+        ensemble_test=Spread.of(step.ensemble_test for step in chosen),
+        to_lower=None if name == LOWER else paired(tests, lower),
+        gap=gap_closed(tests, lower, upper),
+        parameters=tuple(step.parameters for step in chosen),
+        steps=tuple(step.steps for step in chosen),
+        images_seen=tuple(step.images_seen for step in chosen if step.images_seen is not None),
+        seconds=sum(one.seconds for one in mine),
+        complete=all(one.complete for one in mine),
+        progress=f"{sum(one.done for one in mine)}/{sum(one.jobs for one in mine)}",
+    )
+
+
+def _tested(name: str, found: list[Outcome]) -> dict[int, float]:
+    """Test scores of an approach by seed."""
+    return {
+        one.seed: one.chosen.test
+        for one in found
+        if one.approach == name and one.chosen and one.chosen.test is not None
+    }

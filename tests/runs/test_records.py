@@ -1,0 +1,43 @@
+import csv
+import io
+from dataclasses import replace
+
+import pytest
+
+from imasks.runs.records import markdown_table, results_csv, results_markdown
+from imasks.runs.run import open_run
+
+
+def test_the_wide_table_holds_every_number(tiny_study):
+    head, _, *lines = markdown_table(tiny_study.rows()).splitlines()
+    names = [name.strip() for name in head.strip("|").split("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    ldt, fdt, im = (dict(zip(names, row, strict=True)) for row in cells)
+    assert (ldt["approach"], fdt["approach"], im["approach"]) == ("LDT", "FDT", "IM")
+    assert (ldt["to LDT"], ldt["steps"], ldt["images seen"]) == ("-", "4", "16")
+    difference = float(fdt["test"]) - float(ldt["test"])
+    assert float(fdt["to LDT"]) == pytest.approx(difference, abs=0.0011)
+    assert fdt["jobs"] == "4/4"
+    assert fdt["s.e."] == "-"  # one seed has none
+
+
+def test_an_unfinished_approach_says_so(tiny_study):
+    rows = [replace(row, complete=False, progress="1/8") for row in tiny_study.rows()]
+    assert "IM (not finished) |" in markdown_table(rows)
+
+
+def test_several_runs_stand_in_one_csv(tiny_study):
+    run = open_run(tiny_study.folder)
+    found = list(csv.DictReader(io.StringIO(results_csv([run, run]))))
+    assert [row["approach"] for row in found] == ["LDT", "FDT", "IM", "IM"] * 2
+    labelled = found[3]
+    assert 0 <= float(labelled["im_share"]) <= 1
+    assert (labelled["steps"], labelled["images_seen"]) == ("4", "48")
+    assert float(labelled["seconds"]) > float(found[2]["seconds"]) > 0
+    assert [row["chosen"] for row in found[2:4]].count("yes") == 1
+
+
+def test_the_table_names_its_conditions(tiny_study):
+    text = results_markdown([tiny_study])
+    assert "## cells" in text
+    assert "Score: iou. 32 x 32 pixels, width 0.25, preset default, 1 seed, cpu." in text
