@@ -350,7 +350,7 @@ PRESETS: Mapping[str, Preset] = {
             loss="cross-entropy",
             ema=0.99,
             evaluations=20,
-            select="score",
+            select="last",
         ),
         start_candidates=3,
         candidates=3,

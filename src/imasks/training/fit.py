@@ -102,7 +102,7 @@ def fit(
         loss = _train(state, objective, recipe, until=end, total=total, seed=seed)
         verdict = objective.measure(state.shown)
         state.epoch = epoch
-        state.keep_best(verdict.selection)
+        state.keep(verdict.selection, better_only=recipe.select != "last")
         if checkpoint is not None:
             state.save(checkpoint)
         log(
@@ -193,8 +193,8 @@ class _State(Generic[Network]):
                 else:
                     mean.copy_(new)
 
-    def keep_best(self, selection: float) -> None:
-        if selection > self.best_selection or not self.best:
+    def keep(self, selection: float, *, better_only: bool) -> None:
+        if selection > self.best_selection or not self.best or not better_only:
             self.best = {k: v.detach().clone() for k, v in self.shown.state_dict().items()}
             self.best_selection, self.best_epoch = selection, self.epoch
 

@@ -35,7 +35,7 @@ class Recipe:
         evaluations: how often the candidate is validated and written to disk: the number of
             epochs as the log and the checkpoints count them.
         select: which epoch is kept: the best by the "paper" rule (foreground IoU over the whole
-            split, soft mean IoU, loss) or by the "score" that ranks candidates.
+            split, soft mean IoU, loss) or by the "score" that ranks candidates, or the "last".
         precision: of convolutions while training.
     """
 
@@ -53,7 +53,7 @@ class Recipe:
     dropout: float = 0.0
     ema: float = 0.0
     evaluations: int = 50
-    select: Literal["paper", "score"] = "paper"
+    select: Literal["paper", "score", "last"] = "paper"
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
