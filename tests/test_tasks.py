@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from imasks.encoding import SURE
 from imasks.errors import UserError
-from imasks.tasks import IGNORE, Binary, Multiclass, Multilabel, confusion, make_task
+from imasks.tasks import IGNORE, Binary, Multiclass, Multilabel, SoftTarget, confusion, make_task
 from imasks.training.measure import soft_areas, soft_mean_iou
 
 ALL = [Binary(["x"]), Multiclass(["a", "b", "c"]), Multilabel(["a", "b"])]
@@ -102,6 +103,80 @@ class TestContract:
             sharper = task.loss(logits * 3, task.discrete(task.probabilities(logits)), kind=kind)
             assert sharper < task.loss(logits, task.discrete(task.probabilities(logits)), kind=kind)
         assert task.loss(logits, torch.full_like(masks, IGNORE)) == 0
+
+    @pytest.mark.parametrize("kind", ["paper", "cross-entropy"])
+    def test_one_hot_soft_labels_teach_what_hard_ones_do(self, task, logits, kind):
+        hard = task.discrete(task.probabilities(logits.roll(1, 0)), reserved=False)
+        one_hot = (task.mask_input(hard) * SURE).to(torch.uint8)
+        void = torch.zeros_like(hard, dtype=torch.bool)
+        void[:, :, :3] = True
+        expected = task.loss(logits, hard.masked_fill(void, IGNORE), kind=kind)
+        masked = torch.zeros_like(void)
+        masked[..., :8] = True
+        one_hot = one_hot.masked_fill(void[:, :1], IGNORE)
+        for under in (masked | void, torch.ones_like(void), void):
+            labels = hard.masked_fill(under, IGNORE)
+            for decide in (False, True):
+                soft = task.soft_target(one_hot, decide=decide)
+                torch.testing.assert_close(
+                    task.loss(logits, labels, kind=kind, soft=soft), expected
+                )
+
+    def test_without_labels_of_either_kind_nothing_is_learned(self, task, logits):
+        void = torch.full((3, task.planes, 16, 16), IGNORE, dtype=torch.uint8)
+        soft = task.soft_target(torch.full(logits.shape, IGNORE, dtype=torch.uint8))
+        assert task.loss(logits, void, soft=soft) == 0
+        hard = task.discrete(task.probabilities(logits), reserved=False)
+        hard[:, :, :5] = IGNORE
+        torch.testing.assert_close(task.loss(logits, hard, soft=soft), task.loss(logits, hard))
+
+    def test_a_soft_label_is_learned_best_by_those_who_say_the_same(self, task, logits):
+        each = task.probabilities(torch.stack([logits, logits.flip(-1)]))
+        mean = task.mean(each)
+        soft = task.soft_target(task.soften(each))
+        torch.testing.assert_close(soft.target, mean, atol=0.01, rtol=0)
+        void = torch.full((3, task.planes, 16, 16), IGNORE, dtype=torch.uint8)
+        # a multiclass network that reserves nothing answers so
+        same = (mean + 1e-9).log() if task.name == "multiclass" else mean.logit()
+        best = task.loss(same, void, soft=soft)
+        for other in (same * 1.2, same * 0.8, logits):
+            assert best < task.loss(other, void, soft=soft)
+
+    def test_equal_networks_without_doubt_give_their_labels(self, task, logits):
+        hard = task.discrete(task.probabilities(logits), reserved=False)
+        each = task.mask_input(hard).expand(2, *logits.shape)
+        assert torch.equal(task.soften(each), (task.mask_input(hard) * SURE).to(torch.uint8))
+
+    def test_sureness_runs_from_all_alike_to_no_doubt(self, task):
+        K = len(task.classes)
+        alike = torch.full((1, task.outputs, 2, 2), 1 / K if task.name == "multiclass" else 0.5)
+        hard = torch.ones(1, task.planes, 2, 2, dtype=torch.uint8)
+        doubtless = task.mask_input(hard)
+        found = [float(task.sureness(p).mean()) for p in (alike, doubtless)]
+        assert found == pytest.approx([0, 1], abs=1e-6)
+        half = task.sureness((alike + doubtless) / 2)
+        assert half.shape == hard.shape
+        torch.testing.assert_close(half, torch.full_like(half, 0.5))
+
+    def test_decisions_count_as_much_as_they_are_sure(self, task, logits):
+        soft = task.soften(task.probabilities(logits)[None])
+        target, weight = task.soft_target(soft, decide=True)
+        assert weight.shape == (3, task.planes, 16, 16)
+        void = torch.full((3, task.planes, 16, 16), IGNORE, dtype=torch.uint8)
+        sure = task.loss(logits, void, soft=SoftTarget(target, (weight > 0.5).float()))
+        labels = task.discrete(task.soft_target(soft).target, reserved=False)
+        expected = task.loss(logits, labels.masked_fill(weight <= 0.5, IGNORE))
+        torch.testing.assert_close(sure, expected)
+
+    def test_the_reserved_index_gets_no_share(self):
+        task = ALL[1]
+        each = torch.zeros(2, 1, 4, 1, 1)
+        each[:, :, 0] = 1  # both networks are certain that the pixel is masked
+        torch.testing.assert_close(task.mean(each).flatten(), torch.tensor([0, 1, 1, 1]) / 3)
+        each[1] = torch.tensor([0.2, 0.6, 0.2, 0]).view(1, 4, 1, 1)
+        torch.testing.assert_close(
+            task.mean(each).flatten(), torch.tensor([0, 0.75, 0.25, 0]), atol=1e-6, rtol=0
+        )
 
     def test_an_evalnet_sees_every_class_and_nothing_where_ignored(self, task, logits):
         masks = task.discrete(task.probabilities(logits))

@@ -6,6 +6,9 @@ for multilabel, whatever values the user's mask files hold:
 * binary and multilabel planes hold 0 and 1;
 * the multiclass plane holds k + 1 for the user's class k; 0 is reserved for the inconsistency mask;
 * IGNORE marks pixels that take no part in loss or score, whatever the task.
+
+Soft labels are uint8 [..., C, H, W], one plane a network output: probabilities in steps of
+1 / SURE, the reserved index getting none; IGNORE marks pixels without one.
 """
 
 from typing import Literal
@@ -13,3 +16,4 @@ from typing import Literal
 TaskName = Literal["binary", "multiclass", "multilabel"]
 
 IGNORE = 255
+SURE = 254

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, final
+from typing import ClassVar, Literal, NamedTuple, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from imasks.encoding import IGNORE, TaskName
+from imasks.encoding import IGNORE, SURE, TaskName
 from imasks.errors import UserError
 
 EPSILON = 1e-7
@@ -31,11 +31,24 @@ __all__ = [
     "LossName",
     "Multiclass",
     "Multilabel",
+    "SoftTarget",
     "Task",
     "TaskName",
     "confusion",
     "make_task",
 ]
+
+
+class SoftTarget(NamedTuple):
+    """What is learned where labels are IGNORE.
+
+    Args:
+        target: float32 [N, C, H, W], probabilities.
+        weight: float32 [N, P, H, W] in 0..1, what a pixel counts; 0 where nothing is learned.
+    """
+
+    target: Tensor
+    weight: Tensor
 
 
 class Task(abc.ABC):
@@ -89,8 +102,32 @@ class Task(abc.ABC):
         """
 
     @abc.abstractmethod
-    def loss(self, logits: Tensor, labels: Tensor, *, kind: LossName = "paper") -> Tensor:
-        """Mean loss over all pixels that are not IGNORE; labels uint8 [N, P, H, W]."""
+    def loss(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        *,
+        kind: LossName = "paper",
+        soft: SoftTarget | None = None,
+    ) -> Tensor:
+        """Mean loss over all pixels that are not IGNORE; labels uint8 [N, P, H, W].
+
+        ``soft`` says what is learned at those that are, with which weight in the mean.
+        """
+
+    @abc.abstractmethod
+    def mean(self, probabilities: Tensor) -> Tensor:
+        """Mean of several networks' probabilities, [E, N, C, H, W] to [N, C, H, W].
+
+        The reserved index gets no share.
+        """
+
+    @abc.abstractmethod
+    def sureness(self, probabilities: Tensor) -> Tensor:
+        """How clear a decision without the reserved index is: [N, C, H, W] to [N, P, H, W].
+
+        0: all answers are equally likely; 1: there is no doubt.
+        """
 
     @abc.abstractmethod
     def overlaps(self, predicted: Tensor, truth: Tensor) -> Tensor:
@@ -126,6 +163,24 @@ class Task(abc.ABC):
             truth: uint8 [N, P, H, W], whole.
             region: bool [N, 1, H, W], what was cut out of the pair; None: a plain prediction.
         """
+
+    def soften(self, probabilities: Tensor) -> Tensor:
+        """Mean of several networks' probabilities as soft labels uint8, see :meth:`mean`."""
+        return (self.mean(probabilities) * SURE).round().to(torch.uint8)
+
+    def soft_target(self, soft: Tensor, *, decide: bool = False) -> SoftTarget:
+        """Make of soft labels uint8 [N, C, H, W] what :meth:`loss` takes.
+
+        Args:
+            soft: IGNORE where nothing is learned.
+            decide: learn the decision, weighted by how sure it is, in place of the probabilities.
+        """
+        known = (soft != IGNORE)[:, : self.planes]
+        target = self.mean(soft[None].float() / SURE)  # adds up to 1 again, rounded or not
+        if not decide:
+            return SoftTarget(target, known.float())
+        decided = self.mask_input(self.discrete(target, reserved=False))
+        return SoftTarget(decided, self.sureness(target) * known)
 
     def pair_score(self, quality: Tensor) -> Tensor:
         """One number a pair, [N], from predicted or true quality [N, heads, C].
@@ -187,8 +242,21 @@ class Binary(Task):
     def view_consensus(self, probabilities: Tensor) -> Tensor:
         return _intersection(self, probabilities)
 
-    def loss(self, logits: Tensor, labels: Tensor, *, kind: LossName = "paper") -> Tensor:
-        return _planes_loss(logits, labels, kind)
+    def loss(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        *,
+        kind: LossName = "paper",
+        soft: SoftTarget | None = None,
+    ) -> Tensor:
+        return _planes_loss(logits, labels, kind, soft)
+
+    def mean(self, probabilities: Tensor) -> Tensor:
+        return probabilities.mean(0)
+
+    def sureness(self, probabilities: Tensor) -> Tensor:
+        return (2 * probabilities - 1).abs()
 
     def overlaps(self, predicted: Tensor, truth: Tensor) -> Tensor:
         return _plane_overlaps(predicted, truth)
@@ -242,8 +310,21 @@ class Multilabel(Task):
     def view_consensus(self, probabilities: Tensor) -> Tensor:
         return _intersection(self, probabilities)
 
-    def loss(self, logits: Tensor, labels: Tensor, *, kind: LossName = "paper") -> Tensor:
-        return _planes_loss(logits, labels, kind)
+    def loss(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        *,
+        kind: LossName = "paper",
+        soft: SoftTarget | None = None,
+    ) -> Tensor:
+        return _planes_loss(logits, labels, kind, soft)
+
+    def mean(self, probabilities: Tensor) -> Tensor:
+        return probabilities.mean(0)
+
+    def sureness(self, probabilities: Tensor) -> Tensor:
+        return (2 * probabilities - 1).abs()
 
     def overlaps(self, predicted: Tensor, truth: Tensor) -> Tensor:
         return _plane_overlaps(predicted, truth)
@@ -297,12 +378,33 @@ class Multiclass(Task):
     def view_consensus(self, probabilities: Tensor) -> Tensor:
         return self.discrete(probabilities.mean(0))
 
-    def loss(self, logits: Tensor, labels: Tensor, *, kind: LossName = "paper") -> Tensor:
+    def loss(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        *,
+        kind: LossName = "paper",
+        soft: SoftTarget | None = None,
+    ) -> Tensor:
         # both names mean categorical cross-entropy here
-        total = F.cross_entropy(
-            logits.float(), labels[:, 0].long(), ignore_index=IGNORE, reduction="sum"
-        )
-        return total / (labels != IGNORE).sum().clamp(min=1)
+        log = logits.float().log_softmax(1)
+        total = F.nll_loss(log, labels[:, 0].long(), ignore_index=IGNORE, reduction="sum")
+        counted = labels != IGNORE
+        if soft is None:
+            return total / counted.sum().clamp(min=1)
+        weight = soft.weight.masked_fill(counted, 0)
+        total = total - (soft.target * log * weight).sum()
+        return total / (counted.sum() + weight.sum()).clamp(min=1)
+
+    def mean(self, probabilities: Tensor) -> Tensor:
+        mean = probabilities.mean(0)
+        classes = mean[:, 1:] + EPSILON  # all alike where nothing but the reserved index is likely
+        return torch.cat([torch.zeros_like(mean[:, :1]), classes / classes.sum(1, keepdim=True)], 1)
+
+    def sureness(self, probabilities: Tensor) -> Tensor:
+        K = len(self.classes)
+        doubt = 1 - probabilities[:, 1:].amax(1, keepdim=True)
+        return (1 - doubt * K / max(1, K - 1)).clamp(min=0)
 
     def overlaps(self, predicted: Tensor, truth: Tensor) -> Tensor:
         matrix = confusion(predicted, truth, classes=self.outputs)
@@ -378,14 +480,17 @@ def _intersection(task: Task, probabilities: Tensor) -> Tensor:
     return torch.stack([task.discrete(one) for one in probabilities]).amin(0)
 
 
-def _planes_loss(logits: Tensor, labels: Tensor, kind: LossName) -> Tensor:
-    counted = labels != IGNORE
+def _planes_loss(logits: Tensor, labels: Tensor, kind: LossName, soft: SoftTarget | None) -> Tensor:
+    weight = counted = labels != IGNORE
     target = labels.float() * counted
+    if soft is not None:
+        target = torch.where(counted, target, soft.target)
+        weight = torch.where(counted, 1.0, soft.weight)
     if kind == "paper":
         each = (logits.float().sigmoid() - target).square()
     else:
         each = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
-    return (each * counted).sum() / counted.sum().clamp(min=1)
+    return (each * weight).sum() / weight.sum().clamp(min=1)
 
 
 def _plane_overlaps(predicted: Tensor, truth: Tensor) -> Tensor:

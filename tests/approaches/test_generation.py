@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -25,7 +27,7 @@ IMAGES = np.full((2, 4, 4, 3), 200, np.uint8)
 
 def shown(part):
     """The first pair of a part: image [C, H, W] and label [P, H, W]."""
-    image, label = part.take(torch.tensor([0]), torch.device("cpu"), None)
+    image, label, _ = part.take(torch.tensor([0]), torch.device("cpu"), None)
     return image[0], label[0]
 
 
@@ -50,6 +52,50 @@ def test_ignoring_follows_the_changed_region_where_there_is_morphology(pseudo):
     policy = Policy(input="keep", label="ignore", morphology=Morphology(dilate=3))
     _, label = shown(pseudo_part(IMAGES, pseudo, policy))
     assert (label[:, 0] == 255).all()
+
+
+@pytest.mark.parametrize(("label", "soft_rows"), [("mean", 1), ("weigh", 1), ("soft", 4)])
+def test_soft_labels_count_under_the_mask_or_everywhere(pseudo, label, soft_rows):
+    mean = np.full((2, 2, 4, 4), 100, np.uint8)
+    part = pseudo_part(IMAGES, replace(pseudo, mean=mean), Policy(input="keep", label=label))
+    _, labels, soft = part.take(torch.tensor([0]), torch.device("cpu"), None)
+    assert (labels[0, 0, :soft_rows] == 255).all()
+    assert (labels[0, 0, soft_rows:] == 1).all()
+    assert bool((labels[0, 1] == 1).all()) == (label != "soft")  # nobody disputed this plane
+    assert (soft == 100).all()
+
+
+@pytest.mark.parametrize("label", ["mean", "weigh", "soft", "rare"])
+def test_labels_without_networks_that_vote_are_learned_as_they_are(label):
+    labels = np.ones((2, 1, 4, 4), np.uint8)
+    no = np.zeros((2, 1, 4, 4), np.bool_)
+    certain = PseudoLabels(labels=labels, im=no, region=no[:, 0], keep=np.ones(2, np.bool_))
+    policy = Policy(input="keep", label=label)
+    _, label_, soft = pseudo_part(IMAGES, certain, policy).take(
+        torch.tensor([0, 1]), torch.device("cpu"), None
+    )
+    assert (label_ == 1).all()
+    assert soft is None
+
+
+def test_starved_classes_live_on_under_the_mask():
+    """Class 2 covers half of the labeled pixels, and is nowhere agreed upon."""
+    labels = np.ones((2, 1, 4, 4), np.uint8)
+    im = np.zeros((2, 1, 4, 4), np.bool_)
+    im[:, :, :2] = True
+    votes = np.ones((2, 2, 4, 4), np.uint8)
+    votes[:, 1, 0], votes[:, 1, 1] = 2, 3
+    labels[im] = 0
+    true = np.ones((1, 1, 4, 4), np.uint8)
+    true[:, :, :2] = 2
+    part = pseudo_part(
+        IMAGES,
+        PseudoLabels(labels=labels, im=im, region=im[:, 0], keep=np.ones(2, np.bool_), votes=votes),
+        Policy(input="keep", label="rare"),
+        labeled=true,
+    )
+    _, label = shown(part)
+    assert label[0, :, 0].tolist() == [2, 255, 1, 1]
 
 
 def test_assembling_reads_only_what_is_asked_for(pseudo):

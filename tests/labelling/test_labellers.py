@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from imasks.data.augment import Augmentation
+from imasks.encoding import SURE
 from imasks.labelling.agree import Morphology
 from imasks.labelling.input_ensemble import InputEnsemble
 from imasks.labelling.labellers import (
@@ -125,6 +128,30 @@ class TestAgreement(Contract):
         x = torch.from_numpy(images[..., 0])
         assert torch.equal(found.im[:, 0], (x > 128) & (x <= 140))
         assert torch.equal(found.labels[:, 0].bool(), x > 140)
+
+    def test_answers_are_kept_where_asked_for(self, task, tmp_path):
+        plain = self.make(task)
+        for name in ("plain", "mean", "votes"):
+            (tmp_path / name).mkdir()
+        images = pictures(plain.chunk + 3, size=(16, 16))
+        write_pseudo_labels(tmp_path / "plain", plain, images)
+        found = load_pseudo_labels(tmp_path / "plain")
+        assert found.mean is found.votes is None
+        for extra, planes in (("mean", task.outputs), ("votes", 2 * task.planes)):
+            folder = tmp_path / extra
+            write_pseudo_labels(folder, replace(plain, extra=extra), images)
+            read = load_pseudo_labels(folder)
+            kept = getattr(read, extra)
+            assert kept.shape == (len(images), planes, 16, 16)
+            assert kept.dtype == np.uint8
+            assert isinstance(kept, np.memmap)
+            np.testing.assert_array_equal(read.labels, found.labels)
+            np.testing.assert_array_equal(read.im, found.im)
+        # where all networks say the same, so does their mean
+        mean = load_pseudo_labels(tmp_path / "mean").mean
+        decided = task.discrete(torch.from_numpy(mean / SURE), reserved=False).numpy()
+        told = ~found.im & ((found.labels > 0) | (task.name != "multiclass"))
+        np.testing.assert_array_equal(decided[told], found.labels[told])
 
 
 class TestModelEnsemble(Contract):

@@ -18,6 +18,7 @@ from imasks.approaches.recipes import Ladder, Policy, Preset
 from imasks.data.arrays import Arrays
 from imasks.data.augment import Augmentation
 from imasks.labelling.labellers import PseudoLabels
+from imasks.labelling.rare import starved
 from imasks.tasks import IGNORE
 from imasks.training.batches import Part, materialise, mix
 
@@ -109,7 +110,7 @@ def assemble(
         else:
             assert unlabeled is not None
             assert pseudo is not None
-            part = pseudo_part(unlabeled.images, pseudo, policy)
+            part = pseudo_part(unlabeled.images, pseudo, policy, labeled=labeled.labels)
             if source.graded:
                 assert copies is not None
                 assert part.rows is not None
@@ -126,17 +127,40 @@ def assemble(
     ]
 
 
-def pseudo_part(images: np.ndarray, pseudo: PseudoLabels, policy: Policy) -> Part:
-    """Make one part of unlabeled images uint8 [N, H, W, C] and their pseudo-labels."""
+def pseudo_part(
+    images: np.ndarray,
+    pseudo: PseudoLabels,
+    policy: Policy,
+    *,
+    labeled: np.ndarray | None = None,
+) -> Part:
+    """Make one part of unlabeled images uint8 [N, H, W, C] and their pseudo-labels.
+
+    Args:
+        images: may be memory-mapped, like all arrays here.
+        pseudo: their labels.
+        policy: what happens at masked pixels.
+        labeled: the true labels uint8 [M, P, H, W]; where the policy asks what is rare.
+    """
     # a multilabel plane that all networks agree on still teaches where another is unsure
-    by_plane = policy.label == "ignore" and not policy.morphology.active
+    by_plane = policy.label != "blank" and not policy.morphology.active
+    cut = pseudo.im if by_plane else pseudo.region[:, None]
+    if policy.label == "soft" and pseudo.mean is not None:
+        cut = np.broadcast_to(np.True_, cut.shape)
+    order = None
+    if policy.label == "rare" and pseudo.votes is not None:
+        assert labeled is not None
+        order = starved(labeled, pseudo)
     return Part(
         images=images,
         labels=pseudo.labels,
         rows=np.flatnonzero(pseudo.keep),
         black=pseudo.region if policy.input == "black" else None,
-        cut=pseudo.im if by_plane else pseudo.region[:, None],
-        cut_to=IGNORE if policy.label == "ignore" else 0,
+        cut=cut,
+        cut_to=0 if policy.label == "blank" else IGNORE,
+        soft=pseudo.mean,
+        votes=None if order is None else pseudo.votes,
+        order=order,
     )
 
 

@@ -15,6 +15,7 @@ from imasks.approaches.approach import Approach
 from imasks.data.augment import Augmentation
 from imasks.errors import UserError
 from imasks.labelling.agree import Morphology
+from imasks.labelling.labellers import Extra
 from imasks.training.recipe import Recipe
 
 STRENGTHS: tuple[Literal["low", "mid", "high"], ...] = ("low", "mid", "high")
@@ -245,7 +246,7 @@ LADDERS: Mapping[str, Ladder] = {  # METHOD 11
 
 
 InputPolicy = Literal["black", "keep"]
-LabelPolicy = Literal["blank", "ignore"]
+LabelPolicy = Literal["blank", "ignore", "mean", "soft", "weigh", "rare"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,7 +256,15 @@ class Policy:
     Args:
         input: show masked pixels "black", or "keep" them.
         label: "blank": background, or the reserved class of a multiclass task, as published;
-            "ignore": masked pixels take no part in the loss.
+            "ignore": masked pixels take no part in the loss;
+            "mean": they learn the voting networks' mean probability;
+            "soft": so do all pixels, masked or not;
+            "weigh": masked pixels learn what the mean probability decides, the less the nearer the
+            decision (:meth:`imasks.tasks.Task.sureness`);
+            "rare": as "ignore", but they learn a starved class that a network votes for, see
+            :func:`imasks.labelling.rare.starved` (multiclass only).
+            Where labels come without such a mask (by one network, an ensemble, views or EvalNets)
+            they are learned as they are, whatever is said here.
         filter: keep only images of which the agreed foreground is larger than the mask (binary),
             or in which all networks see the same classes (multiclass). None: as published, for
             binary tasks only.
@@ -266,6 +275,13 @@ class Policy:
     label: LabelPolicy = "blank"
     filter: bool | None = None
     morphology: Morphology = field(default_factory=Morphology)
+
+    @property
+    def extra(self) -> Extra | None:
+        """What labellers must keep beside labels and masks."""
+        if self.label in ("mean", "soft", "weigh"):
+            return "mean"
+        return "votes" if self.label == "rare" else None
 
 
 @dataclass(frozen=True, kw_only=True)

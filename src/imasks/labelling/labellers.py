@@ -1,6 +1,7 @@
 """Pseudo-labels for any number of images, in flat memory.
 
-Shape letters: E networks, N images, P planes, H x W pixels, n images of one chunk.
+Shape letters: E networks, N images, P planes, C network outputs, H x W pixels, n images of one
+chunk.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, final
+from typing import Literal, final, get_args
 
 import numpy as np
 import torch
@@ -25,8 +26,11 @@ from imasks.labelling.agree import (
     sizes,
 )
 from imasks.tasks import Task
-from imasks.training.predict import CHUNK, probabilities, votes
+from imasks.training.predict import CHUNK, probabilities
 from imasks.training.recipe import Precision
+
+Extra = Literal["mean", "votes"]
+"""What is kept of the networks' answers beside labels and masks, if it is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +42,16 @@ class PseudoLabels:
         im: bool [N, P, H, W], the inconsistency mask of every plane.
         region: bool [N, H, W], what is cut: the union of the planes after morphology.
         keep: bool [N], which images are trained on.
+        mean: uint8 [N, C, H, W], the networks' mean probability as soft labels, if asked for.
+        votes: uint8 [N, E * P, H, W], what each of them said, if asked for.
     """
 
     labels: np.ndarray
     im: np.ndarray
     region: np.ndarray
     keep: np.ndarray
+    mean: np.ndarray | None = None
+    votes: np.ndarray | None = None
 
 
 _FILES = ("labels", "im", "region", "keep")
@@ -58,12 +66,16 @@ class Labelled:
         im: bool [n, P, H, W], the inconsistency mask of every plane.
         region: bool [n, 1, H, W], what is cut.
         keep: bool [n], which images are trained on.
+        mean: uint8 [n, C, H, W], soft labels, or None.
+        votes: uint8 [n, E * P, H, W], or None.
     """
 
     labels: Tensor
     im: Tensor
     region: Tensor
     keep: Tensor
+    mean: Tensor | None = None
+    votes: Tensor | None = None
 
     @classmethod
     def certain(cls, labels: Tensor) -> Labelled:
@@ -103,6 +115,7 @@ class Agreement(Labeller):
         task: turns outputs into votes.
         morphology: changes the region to cut.
         choose: "filtered" drops images by the published rule of the task.
+        extra: what else of the networks' answers is kept.
         device: where the networks lie.
         precision: of the convolutions.
     """
@@ -113,12 +126,14 @@ class Agreement(Labeller):
     choose: Literal["all", "filtered"]
     device: torch.device
     precision: Precision = "float32"
+    extra: Extra | None = None
 
     def label(self, images: np.ndarray, *, first: int) -> Labelled:
         """See :meth:`Labeller.label`."""
-        ((_, voted),) = votes(
+        ((_, each),) = probabilities(
             self.networks, images, self.task, device=self.device, precision=self.precision
         )
+        voted = torch.stack([self.task.discrete(one) for one in each])
         label, im = inconsistency(voted)
         grow = self.morphology.erode > 0 and self.task.name != "binary"
         filtered = self.choose == "filtered"
@@ -127,6 +142,8 @@ class Agreement(Labeller):
             im=im,
             region=cut_region(im, self.morphology),
             keep=_kept(self.task, label, im, voted) if filtered else torch.ones(len(label)).bool(),
+            mean=self.task.soften(each) if self.extra == "mean" else None,
+            votes=voted.transpose(0, 1).flatten(1, 2) if self.extra == "votes" else None,
         )
 
 
@@ -165,7 +182,8 @@ def write_pseudo_labels(
     """Label images and write arrays chunk by chunk.
 
     Args:
-        folder: receives labels.npy, im.npy, region.npy and keep.npy.
+        folder: receives labels.npy, im.npy, region.npy and keep.npy, and mean.npy or votes.npy if
+            the labeller gives them.
         labeller: how.
         images: uint8 [N, H, W, C], may be memory-mapped.
         on_progress: called with the number of images labelled so far.
@@ -190,6 +208,12 @@ def write_pseudo_labels(
         out["im"][rows] = found.im.cpu().numpy()
         out["region"][rows] = found.region[:, 0].cpu().numpy()
         out["keep"][rows] = found.keep.cpu().numpy()
+        for extra in get_args(Extra):
+            values = getattr(found, extra)
+            if values is not None:
+                if extra not in out:
+                    out[extra] = _create(folder, extra, (N, *values.shape[1:]), np.uint8)
+                out[extra][rows] = values.cpu().numpy()
         im_pixels += int(found.im.sum())
         region_pixels += int(found.region.sum())
         on_progress(rows.stop)
@@ -206,7 +230,8 @@ def write_pseudo_labels(
 
 def load_pseudo_labels(folder: Path) -> PseudoLabels:
     """Map what :func:`write_pseudo_labels` wrote into memory."""
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in _FILES}
+    extras = [name for name in get_args(Extra) if (folder / f"{name}.npy").exists()]
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in (*_FILES, *extras)}
     return PseudoLabels(**arrays)
 
 

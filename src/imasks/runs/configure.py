@@ -55,6 +55,12 @@ def configure(
     if not seeds:
         raise UserError("no seed is given", remedy="Give seeds, at least 1 of them.")
     how = _preset(options)
+    if how.policy.label == "rare" and dataset.card.task != "multiclass":
+        raise UserError(
+            "im_label 'rare' is about classes that exclude one another",
+            value=f"task {dataset.card.task}",
+            remedy="Use another --im-label, for example ignore or mean.",
+        )
     preparation = plan_preparation(
         dataset,
         size=options.size,

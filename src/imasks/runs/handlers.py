@@ -122,7 +122,8 @@ def _objective(job: Job, store: Store, recipe: Recipe, *, seed: int) -> Objectiv
     task, device, data = task_of(job), device_of(job), data_of(job, store)
     val, parts = load_arrays(data, "val"), _parts(job, store)
     if "views" not in p:
-        return Supervised(task, parts, val, recipe, seed=seed, device=device)
+        decide = _policy(p["policy"]).label == "weigh"
+        return Supervised(task, parts, val, recipe, decide=decide, seed=seed, device=device)
     return Consistency(
         task,
         parts,
@@ -232,6 +233,7 @@ def _labeller(job: Job, store: Store) -> Labeller:
         morphology=Morphology(**p["morphology"]),
         choose=p["choose"],
         device=device,
+        extra=p.get("extra"),
     )
 
 

@@ -62,7 +62,10 @@ class Options:
         None, "Pixels under the inconsistency mask: show them 'black' or 'keep' them."
     )
     im_label: str | None = _option(
-        None, "Labels under it: 'blank' as published, or 'ignore' them in the loss."
+        None,
+        "Labels under it: 'blank' as published; 'ignore' them in the loss; learn the networks' "
+        "'mean' probability, or the decision it leads to, 'weigh'ed by how sure it is; 'rare': "
+        "ignore all but classes that would get lost (multiclass); 'soft': the mean everywhere.",
     )
     thresholds: str | None = _option(
         None,

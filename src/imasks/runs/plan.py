@@ -267,6 +267,8 @@ class _Line:
             filtered = _filters(config) and models > 1
             params["choose"] = "filtered" if filtered else "all"
             params["morphology"] = asdict(how.policy.morphology)
+            if kind == "inconsistency" and how.policy.extra:
+                params["extra"] = how.policy.extra
         return Job(
             kind="choose" if kind == "best" else "label",
             params=params,

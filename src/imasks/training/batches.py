@@ -1,12 +1,14 @@
 """From uint8 arrays in memory to augmented batches on the device.
 
-Shape letters: N pairs, B pairs a batch, C image channels, P label planes, H x W pixels.
+Shape letters: N pairs, B pairs a batch, C image channels, P label planes, O network outputs,
+H x W pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +17,21 @@ from torch import Tensor
 from imasks.data.augment import Augmentation, augment
 from imasks.encoding import IGNORE
 from imasks.errors import UserError
+
+
+class Batch(NamedTuple):
+    """B augmented pairs on the device.
+
+    Args:
+        images: float32 [B, C, H, W], channels last in memory.
+        labels: uint8 [B, P, H, W].
+        soft: uint8 [B, O, H, W], soft labels that count where labels are IGNORE; None: there are
+            none.
+    """
+
+    images: Tensor
+    labels: Tensor
+    soft: Tensor | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +45,10 @@ class Part:
         black: bool [N, H, W] where the image is shown black, or None.
         cut: bool [N, 1 or P, H, W] where the label becomes ``cut_to``, or None.
         cut_to: IGNORE, or 0: background, or the reserved class of a multiclass task.
+        soft: uint8 [N, O, H, W], soft labels for where labels are IGNORE or become so, or None.
+        votes: uint8 [N, E, H, W], what each of E networks said, or None.
+        order: uint8 [256], with votes: where the label is cut, it becomes the vote of the highest
+            order, if that is above 0.
         augmentation: drawn anew every time a pair is shown.
     """
 
@@ -37,18 +58,16 @@ class Part:
     black: np.ndarray | None = None
     cut: np.ndarray | None = None
     cut_to: int = IGNORE
+    soft: np.ndarray | None = None
+    votes: np.ndarray | None = None
+    order: np.ndarray | None = None
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __len__(self) -> int:
         return len(self.images) if self.rows is None else len(self.rows)
 
-    def take(
-        self, index: Tensor, device: torch.device, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor]:
-        """Take the pairs of ``index``, int64 [B], augmented if a generator is given.
-
-        Returns images float32 [B, C, H, W] (channels last in memory) and labels uint8 [B, P, H, W].
-        """
+    def take(self, index: Tensor, device: torch.device, generator: torch.Generator | None) -> Batch:
+        """Take the pairs of ``index``, int64 [B], augmented if a generator is given."""
         rows = index.numpy() if self.rows is None else self.rows[index.numpy()]
         images = torch.from_numpy(self.images[rows]).to(device).permute(0, 3, 1, 2).float()
         labels = torch.from_numpy(self.labels[rows]).to(device)
@@ -56,10 +75,23 @@ class Part:
             black = torch.from_numpy(self.black[rows]).to(device)
             images = images.masked_fill(black[:, None], 0)
         if self.cut is not None:
-            labels = labels.masked_fill(torch.from_numpy(self.cut[rows]).to(device), self.cut_to)
+            cut = torch.from_numpy(self.cut[rows]).to(device)
+            labels = labels.masked_fill(cut, self.cut_to)
+            if self.votes is not None and self.order is not None:
+                votes = torch.from_numpy(self.votes[rows]).to(device)
+                most, which = torch.from_numpy(self.order).to(device)[votes.long()].max(1, True)
+                labels = torch.where(cut & (most > 0), votes.gather(1, which), labels)
+        planes = labels
+        if self.soft is not None:
+            planes = torch.cat([labels, torch.from_numpy(self.soft[rows]).to(device)], 1)
         if generator is not None:
-            images, labels = augment(images, labels, self.augmentation, generator)
-        return images.contiguous(memory_format=torch.channels_last), labels
+            images, planes = augment(images, planes, self.augmentation, generator)
+        P = labels.shape[1]
+        return Batch(
+            images.contiguous(memory_format=torch.channels_last),
+            planes[:, :P],
+            None if self.soft is None else planes[:, P:],
+        )
 
 
 class Batches:
@@ -85,8 +117,8 @@ class Batches:
         self.device = device
         self._shuffled: tuple[int, Tensor] | None = None
 
-    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return images float32 [B, C, H, W] and labels uint8 [B, P, H, W] of one step."""
+    def __call__(self, step: int) -> Batch:
+        """Return the pairs of one step."""
         epoch, place = divmod(step, self.steps_per_epoch)
         chosen = self._order(epoch)[place * self.batch : (place + 1) * self.batch]
         generator = torch.Generator(self.device).manual_seed(mix(self.seed, 1, step))
@@ -95,8 +127,8 @@ class Batches:
             for part, index in zip(self.parts, self._split(chosen), strict=True)
             if len(index)
         ]
-        images, labels = zip(*cut, strict=True)
-        return torch.cat(images), torch.cat(labels)
+        images, labels, soft = zip(*cut, strict=True)
+        return Batch(torch.cat(images), torch.cat(labels), _together(soft, labels))
 
     def _order(self, epoch: int) -> Tensor:
         if self._shuffled is None or self._shuffled[0] != epoch:
@@ -116,16 +148,33 @@ def materialise(part: Part, *, copies: int, augmentation: Augmentation, seed: in
 
     Returns a part of N x copies pairs in memory that are not augmented any further.
     """
-    images, labels = [], []
+    taken = []
     frozen = replace(part, augmentation=augmentation)
     for copy in range(copies):
         for start in range(0, len(part), 256):
             generator = torch.Generator().manual_seed(mix(seed, copy, start))
             index = torch.arange(start, min(start + 256, len(part)))
-            x, y = frozen.take(index, torch.device("cpu"), generator)
-            images.append(x.permute(0, 2, 3, 1).to(torch.uint8).numpy())
-            labels.append(y.numpy())
-    return Part(images=np.concatenate(images), labels=np.concatenate(labels))
+            x, y, soft = frozen.take(index, torch.device("cpu"), generator)
+            taken.append(Batch(x.permute(0, 2, 3, 1).to(torch.uint8), y, soft))
+    images, labels, softs = zip(*taken, strict=True)
+    return Part(
+        images=torch.cat(images).numpy(),
+        labels=torch.cat(labels).numpy(),
+        soft=None if part.soft is None else torch.cat(softs).numpy(),
+    )
+
+
+def _together(soft: Sequence[Tensor | None], labels: Sequence[Tensor]) -> Tensor | None:
+    """Join soft labels of several parts, IGNORE for those that have none; None if none has any."""
+    outputs = max(0 if one is None else one.shape[1] for one in soft)
+    if not outputs:
+        return None
+    return torch.cat(
+        [
+            hard.new_full((len(hard), outputs, *hard.shape[2:]), IGNORE) if one is None else one
+            for one, hard in zip(soft, labels, strict=True)
+        ]
+    )
 
 
 def mix(*numbers: int) -> int:

@@ -75,6 +75,7 @@ class Supervised(Objective):
         parts: where training pairs come from.
         val: the validation split, with labels.
         recipe: says which loss, how many pairs a step, and by what epochs are compared.
+        decide: learn the decision of soft labels, weighted by how sure it is.
         seed: of order and augmentation.
         device: where networks lie.
 
@@ -89,6 +90,7 @@ class Supervised(Objective):
         val: Arrays,
         recipe: Recipe,
         *,
+        decide: bool = False,
         seed: int,
         device: torch.device,
     ) -> None:
@@ -96,6 +98,7 @@ class Supervised(Objective):
         self._batches = Batches(parts, batch=recipe.batch, seed=seed, device=device)
         self._val = val
         self._recipe = recipe
+        self._decide = decide
         self._device = device
 
     @property
@@ -107,10 +110,11 @@ class Supervised(Objective):
         return self._batches.steps_per_epoch
 
     def loss(self, network: nn.Module, step: int) -> Tensor:
-        images, labels = self._batches(step)
+        images, labels, mean = self._batches(step)
         with autocast(self._device, self._recipe.precision):
             logits = network(images)
-        return self._task.loss(logits, labels, kind=self._recipe.loss)
+        soft = None if mean is None else self._task.soft_target(mean, decide=self._decide)
+        return self._task.loss(logits, labels, kind=self._recipe.loss, soft=soft)
 
     def measure(self, network: nn.Module) -> Verdict:
         measured = measure(network, self._val, self._task, self._recipe, device=self._device)
@@ -202,7 +206,7 @@ class Consistency(Objective):
 
     def _two_views(self, step: int) -> tuple[Tensor, Tensor]:
         """Draw two views float32 [B, C, H, W] of one unlabeled batch."""
-        images, labels = self._unlabeled(step)
+        images, labels, _ = self._unlabeled(step)
         generator = torch.Generator(self._device).manual_seed(mix(self._seed, 5, step))
         images, _ = geometric(images, labels, self._views, generator)
         one, two = (
