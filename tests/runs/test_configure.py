@@ -51,6 +51,12 @@ def test_options_are_checked_where_they_are_made(given, says):
         Options(**given)
 
 
+def test_what_is_rare_is_asked_of_multiclass_tasks_only(tiny_dataset, tmp_path, tiny):
+    options = dataclasses.replace(tiny, im_label="rare")
+    with pytest.raises(UserError, match=r"exclude one another \(found: task binary\)"):
+        planned(tiny_dataset, tmp_path / "run", options, approaches=["IM"])
+
+
 def test_numbers_get_their_own_type():
     options = Options(width=1, size=[32, 48], generations=0)
     assert isinstance(options.width, float)

@@ -62,6 +62,43 @@ def test_starts_are_shared(tiny_dataset, tmp_path, tiny):
     assert im.generations[1].label == im_plus.generations[1].label
 
 
+def test_trust_is_a_choice_of_what_is_learned(tiny_dataset, tmp_path, tiny):
+    """Only labelling that must keep more than before is done anew, and the default key stays."""
+
+    def labels(policy):
+        options = dataclasses.replace(tiny, im_label=policy)
+        run = plan_run(
+            tiny_dataset, tmp_path / str(policy), approaches=["IM"], seeds=[0], options=options
+        )
+        return run.plan.lines[0].generations[1].label
+
+    assert labels(None) == labels("ignore") == labels("blank")
+    assert "extra" not in labels(None).params
+    assert labels("mean") == labels("weigh") == labels("soft") != labels("ignore")
+
+
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_mean_probabilities_are_learned(tiny_dataset, tmp_path, tiny, preset):
+    def trained(policy):
+        options = dataclasses.replace(tiny, preset=preset, im_label=policy, filter=False)
+        return finished(tiny_dataset, tmp_path / policy, options, approaches=["IM+"])
+
+    run = trained("mean")
+    assert run.rows()[0].complete
+    generation = run.plan.lines[0].generations[1]
+    mean = np.load(run.store.folder(generation.label) / "mean.npy", mmap_mode="r")
+    im = np.load(run.store.folder(generation.label) / "im.npy", mmap_mode="r")
+    assert mean.shape[:1] == im.shape[:1]
+    assert mean.max() <= 254
+    assert im.any()
+    before = load_network(run.store.folder(generation.fits[0])).state_dict()
+    for policy in ("weigh", "soft"):
+        other = trained(policy)
+        fit = other.plan.lines[0].generations[1].fits[0]
+        after = load_network(other.store.folder(fit)).state_dict()
+        assert any(not bool((before[k] == after[k]).all()) for k in before)
+
+
 def test_same_seed_same_numbers_another_seed_others(tiny_dataset, tmp_path, tiny):
     first = finished(tiny_dataset, tmp_path / "a", tiny, approaches=["IM"])
     second = finished(tiny_dataset, tmp_path / "b", tiny, approaches=["IM"])

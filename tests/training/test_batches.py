@@ -105,10 +105,8 @@ def test_parts_with_and_without_soft_labels_are_mixed():
     assert (soft[:6] == IGNORE).all()
     assert (labels[:6] != IGNORE).all()
     assert torch.equal(soft[6:, :1], images[6:].to(torch.uint8))
-    alone = [
-        Batches([numbered(200, 6), softened(6)], batch=1, seed=0, device=CPU)(s) for s in range(12)
-    ]
-    assert {one.soft is None for one in alone} == {False, True}
+    one_by_one = Batches(batches.parts, batch=1, seed=0, device=CPU)
+    assert {one_by_one(step).soft is None for step in range(12)} == {False, True}
 
 
 def test_soft_labels_on_the_disk_are_read_batch_by_batch(tmp_path):

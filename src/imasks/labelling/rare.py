@@ -42,4 +42,5 @@ def _shares(labels: np.ndarray, im: np.ndarray | None) -> np.ndarray:
         seen = labels[rows] if im is None else labels[rows][~im[rows]]
         counts += np.bincount(seen.reshape(-1), minlength=256)
     counts[[0, IGNORE]] = 0
-    return counts / max(1, counts.sum())
+    shares: np.ndarray = counts / max(1.0, float(counts.sum()))
+    return shares
