@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from imasks.data.augment import Augmentation
+from imasks.encoding import IGNORE, SURE
 from imasks.models.unet import make_unet
 from imasks.tasks import Binary, Multiclass, Multilabel
 from imasks.training.batches import Part
@@ -175,3 +176,37 @@ def test_consistency_of_other_tasks(task):
     losses = [float(objective.loss(network.train(), step).detach()) for step in (0, 2)]
     assert min(losses) > 0
     assert np.isfinite(objective.measure(network.eval()).selection)
+
+
+@pytest.mark.parametrize(
+    "task", [Binary(["x"]), Multiclass(["a", "b"]), Multilabel(["a", "b"])], ids=lambda t: t.name
+)
+def test_soft_labels_stand_in_for_labels(task):
+    """Soft labels without doubt teach what labels do, beside true pairs, and doubt tells."""
+    images, labels = discs(8)
+    labels = labels + 1 if task.name == "multiclass" else labels.repeat(task.planes, 1)
+    one_hot = (task.mask_input(torch.from_numpy(labels)) * SURE).to(torch.uint8).numpy()
+    network = tiny_network(task.outputs).train()
+
+    def loss(*, decide=False, **changes):
+        part = replace(Part(images=images, labels=labels), **changes)
+        objective = Supervised(
+            task,
+            [part, Part(images=images, labels=labels)],
+            validation(),
+            replace(RECIPE, batch=16),
+            decide=decide,
+            seed=0,
+            device=CPU,
+        )
+        torch.manual_seed(0)
+        return objective.loss(network, 0).detach()
+
+    nothing = np.full_like(labels, IGNORE)
+    doubtful = one_hot.copy()
+    rest = 54 // (task.outputs - 1 or 1)
+    doubtful[..., :16] = np.where(one_hot > 0, 200, rest)[..., :16]
+    hard = loss()
+    for decide in (False, True):
+        torch.testing.assert_close(loss(labels=nothing, soft=one_hot, decide=decide), hard)
+        assert loss(labels=nothing, soft=doubtful, decide=decide) != hard
