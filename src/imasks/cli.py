@@ -94,9 +94,8 @@ def demo(
 
     with console.status("drawing cells"):
         data = draw(out)
-    _say(
-        f"{data}: {LABELED} images with masks, {UNLABELED} without; four approaches learn from them."
-    )
+    counts = f"{LABELED} images with masks, {UNLABELED} without"
+    _say(f"{data}: {counts}; four approaches learn from them.")
     _study(open_dataset(data), out / "run", list(APPROACHES), [0], OPTIONS, may_grow=False)
 
 
