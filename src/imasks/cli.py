@@ -90,11 +90,12 @@ def demo(
 ) -> None:
     """Draw small images, train, compare and picture: a few minutes, no data needed."""
     from imasks.data.folder import open_dataset
-    from imasks.demo import APPROACHES, OPTIONS, draw
+    from imasks.demo import APPROACHES, LABELED, OPTIONS, UNLABELED, draw
 
     with console.status("drawing cells"):
         data = draw(out)
-    _say(f"{data}: 12 images with masks, 120 without; four approaches learn from them.")
+    counts = f"{LABELED} images with masks, {UNLABELED} without"
+    _say(f"{data}: {counts}; four approaches learn from them.")
     _study(open_dataset(data), out / "run", list(APPROACHES), [0], OPTIONS, may_grow=False)
 
 
