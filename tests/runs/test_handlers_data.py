@@ -17,8 +17,8 @@ from imasks.data.files import write_png
 from imasks.data.folder import open_dataset
 from imasks.data.prepare import plan_preparation
 from imasks.errors import UserError
-from imasks.runs.handlers import _against_truth, _write_records, ensemble_overlaps
 from imasks.runs.run import plan_run, work
+from imasks.runs.work import against_truth, ensemble_overlaps, write_records
 from imasks.tasks import Binary
 from imasks.training.measure import measure
 from imasks.training.recipe import Recipe
@@ -67,7 +67,7 @@ def test_a_perfect_prediction_of_a_tiled_image_has_a_full_score(scene):
     assert together.tolist() == [[[4000, 4000, 4000]]]
     assert alone.scores["iou"] == pytest.approx(1)
     assert alone.selection == pytest.approx(1)
-    _write_records(scene / "test.json", arrays.names, task, alone.overlaps)
+    write_records(scene / "test.json", arrays.names, task, alone.overlaps)
     (record,) = json.loads((scene / "test.json").read_text())
     assert record["name"] == "one"
     assert record["iou"] == pytest.approx(1)
@@ -80,7 +80,7 @@ def test_the_agreement_of_pseudo_labels_is_that_of_images(scene, tmp_path):
     found = {"labels": arrays.labels, "im": empty, "region": empty[:, 0], "keep": np.ones(N, bool)}
     for name, array in found.items():
         np.save(tmp_path / f"{name}.npy", array)
-    assert _against_truth(tmp_path, arrays, Binary(["x"]))["iou"] == pytest.approx(1)
+    assert against_truth(tmp_path, arrays, Binary(["x"]))["iou"] == pytest.approx(1)
 
 
 def test_a_bad_mask_of_an_unlabeled_image_stops_full_supervision_only(tiny_data, tmp_path, tiny):

@@ -12,6 +12,8 @@ from imasks.jobs import Job, Store, in_order
 from imasks.runs.config import RunConfig
 from imasks.runs.plan import Generation, Line, Plan
 
+_TRAINED = ("fit", "grader")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
@@ -118,8 +120,9 @@ def images_seen(fit: Job, store: Store) -> int | None:
         taught = [
             needed
             for needed in job.inputs
-            if needed.kind != "rank"  # which reads all candidates and teaches none
-            and not (needed.kind == "fit" and voted is not None and needed.key not in voted)
+            # which read all candidates and teach none
+            if needed.kind not in ("rank", "rank_graders")
+            and not (needed.kind in _TRAINED and voted is not None and needed.key not in voted)
         ]
         return all(visit(needed) for needed in taught)
 
@@ -133,7 +136,7 @@ def sortable(score: float) -> float:
 
 def jobs_of(line: Line) -> list[Job]:
     """All jobs of an approach and seed, shared ones included."""
-    return in_order([line.generations[-1].rank])
+    return in_order(line.targets)
 
 
 def _outcome(line: Line, store: Store, primary: str) -> Outcome:

@@ -12,7 +12,7 @@ from rich.text import Text
 from imasks.jobs import in_order
 from imasks.runs.progress import Progression, duration
 from imasks.runs.results import Outcome, jobs_of
-from imasks.runs.run import Run
+from imasks.runs.run import NETWORKS, Run
 from imasks.runs.summary import LOWER, UPPER, Row, Spread
 
 MISSING = "-"
@@ -93,7 +93,7 @@ def plan_table(run: Run, times: Mapping[str, float], *, workers: int) -> Rendera
             name,
             str(len(lines)),
             str(len(lines[0].generations) - 1),
-            str(sum(job.kind == "fit" for job in jobs)),
+            str(sum(job.kind in NETWORKS for job in jobs)),
             str(len(jobs)),
             str(sum(not run.store.done(job) for job in jobs)),
         )

@@ -122,7 +122,9 @@ def contest(run: Run) -> Contest | None:
     rows = {row.approach: row for row in run.rows() if row.val is not None}
     lines = [line for line in run.plan.lines if line.approach.name in rows]
     full = _best([line for line in lines if line.approach.truth == "all"], rows)
-    other = _best([line for line in lines if line.approach.start is not None], rows)
+    other = _best(
+        [line for line in lines if line.approach.start and not line.approach.needs_truth], rows
+    )
     if full is None or other is None:
         return None
     chosen = {(one.approach, one.seed): one.chosen for one in run.outcomes() if one.chosen}
