@@ -44,4 +44,4 @@ def steps_of(job: Job, config: RunConfig) -> float:
     """Optimiser steps of a job that trains; a step that takes twice as long counts as two."""
     p: Any = job.params
     step = training(p["network"]["width"], config) * p["recipe"]["batch"]
-    return job.weight / (step * EVALNET if job.kind == "grader" else step)
+    return float(job.weight / (step * EVALNET if job.kind == "grader" else step))

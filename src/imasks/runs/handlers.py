@@ -86,7 +86,7 @@ def do_fit(job: Job, store: Store) -> dict[str, Any]:
     seed = mix(*p["seed"])
     if "views" in p:  # goes on where the best network of the start ended
         (network,) = best_networks(job, store, count=1)
-        network = network.to(memory_format=torch.channels_last)
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     else:
         network = seeded_network(make_unet, UNetConfig(**p["network"]), seed=seed, device=device)
     checkpoint = resumed(job, store)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import stdev
 from typing import Any
 
@@ -38,6 +38,8 @@ class Step:
             Candidates that were trained and not used are not counted. None where a result is
             missing.
         seconds: of computing up to here, all candidates and the shared start counted in.
+        quality: how well EvalNets tell the scores of the ensemble's predictions of test images, see
+            :func:`imasks.labelling.calibration.prediction_quality`; empty where they do not.
     """
 
     generation: int
@@ -53,6 +55,7 @@ class Step:
     steps: int
     images_seen: int | None
     seconds: float
+    quality: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,4 +182,10 @@ def _step(generation: Generation, store: Store, primary: str, seconds: Mapping[J
         steps=best["steps"],
         images_seen=images_seen(best_fit(generation, store), store),
         seconds=sum(seconds[job] for job in in_order([generation.rank])),
+        quality=_quality(generation, store),
     )
+
+
+def _quality(generation: Generation, store: Store) -> dict[str, float | None]:
+    job = generation.quality
+    return store.result(job).get("test", {}) if job and store.done(job) else {}
