@@ -172,9 +172,10 @@ def test_weights_are_safetensors_beside_a_readable_config(tiny_dataset, tmp_path
     assert not (folder / "checkpoint.safetensors").exists()
 
 
-def test_estimating_writes_nothing(tiny_dataset, tmp_path, tiny):
+@pytest.mark.parametrize("approach", ["IM+", "IM++"])
+def test_estimating_writes_nothing(tiny_dataset, tmp_path, tiny, approach):
     folder = tmp_path / "run"
-    run = plan_run(tiny_dataset, folder, approaches=["IM+"], seeds=[0], options=tiny, dry=True)
+    run = plan_run(tiny_dataset, folder, approaches=[approach], seeds=[0], options=tiny, dry=True)
     assert estimate(run, workers=2)["waiting"] > 0
     assert not folder.exists()
 

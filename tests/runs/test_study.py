@@ -150,7 +150,7 @@ def test_predicted_quality_is_what_the_quality_job_said(study, tmp_path):
         scores = json.loads((study.store.folder(chosen.quality) / "scores.json").read_text())
         said = [predictor(read_image(path)) for path in inputs]
         found = [one.quality for one in said]
-        np.testing.assert_allclose(found, scores["predicted"], atol=1e-5)
+        np.testing.assert_allclose(found, scores["predicted"], atol=1e-3)
         for one in said:
             assert set(one.class_quality) <= set(predictor.task.classes)
             assert predictor.task.detects or not one.class_quality
