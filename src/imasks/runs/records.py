@@ -32,7 +32,8 @@ validation score (columns generation, validation, test). Test images choose noth
   scores over the seeds that all three have.
 * **steps**: optimiser steps of the network itself.
 * **images seen**: optimiser steps times batch, summed over the network and all networks that had a
-  part in its pseudo-labels, EvalNets and their teachers included, back to the start. Candidates that were not used are not counted.
+  part in its pseudo-labels, EvalNets and their teachers included, back to the start. Candidates
+  that were not used are not counted.
 * **time**: of computing, all seeds, candidates and shared starts counted in.
 * **jobs**: done of all. Where they differ, the approach is not finished: its numbers may change.
 
