@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import os
 import shutil
 
 import numpy as np
@@ -43,7 +44,7 @@ OPTIONS = Options(
     filter=False,
     precision="float32",
     device="cpu",
-    workers=1,
+    workers=os.cpu_count(),  # one thread each; the tests work in their own process
 )
 PAIRS = {  # of the training set of a last generation; kept and shown are read from the jobs
     "LDT": lambda kept, shown: L,
