@@ -83,7 +83,6 @@ def write_best_labels(
     return {"images": N, "kept": int(keep.sum()), "score": mean, "threshold": threshold}
 
 
-@torch.inference_mode()
 def _scores(
     evalnets: Sequence[nn.Module],
     images: torch.Tensor,

@@ -210,6 +210,7 @@ def grade(
     return np.concatenate(found)
 
 
+@torch.inference_mode()
 def answer(
     networks: Sequence[nn.Module],
     images: Tensor,

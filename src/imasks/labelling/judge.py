@@ -31,7 +31,6 @@ class Judge:
     task: Task
     plain: bool
 
-    @torch.inference_mode()
     def __call__(self, images: Tensor, probabilities: Tensor) -> Tensor:
         """Ask about an ensemble's predictions of images.
 
