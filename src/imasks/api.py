@@ -65,7 +65,7 @@ class Trained:
         return [self.predict_one(image).mask for image in images]
 
     def predict_one(self, image: Image) -> Prediction:
-        """Predict one image with all that is known about it: mask, inconsistency mask, shares."""
+        """Predict one image with all that is known: mask, inconsistency mask, shares, quality."""
         return self.predictor(image if isinstance(image, np.ndarray) else read_image(Path(image)))
 
 

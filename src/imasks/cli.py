@@ -275,6 +275,9 @@ def predict(
     predictor = predictor_of(opened, chosen=chosen, device=device, scale=scale)
     inputs = list_inputs(images, out=out)
     _say(f"Predicting with {chosen}")
+    if predictor.judge is not None:
+        score = predictor.task.primary
+        _say(f"quality in the table: the {score} to expect of each mask, by EvalNets")
     with Progress(console=console) as bar:
         task = bar.add_task("predicting", total=len(inputs))
         report = predict_files(

@@ -21,6 +21,8 @@ from imasks.encoding import IGNORE, SURE, TaskName
 from imasks.errors import UserError
 
 EPSILON = 1e-7
+DETECTED = 0.5
+"""The least answer of an EvalNet that says a class is there."""
 
 LossName = Literal["paper", "cross-entropy"]
 
@@ -190,7 +192,7 @@ class Task(abc.ABC):
         """
         quality = quality[:, :, -len(self.classes) :]
         iou = quality[:, 0]
-        seen = quality[:, 1] >= 0.5 if self.detects else torch.ones_like(iou, dtype=torch.bool)
+        seen = quality[:, 1] >= DETECTED if self.detects else torch.ones_like(iou, dtype=torch.bool)
         return (iou * seen).sum(1) / seen.sum(1).clamp(min=1)
 
     def class_iou(self, overlaps: Tensor) -> Tensor:

@@ -67,7 +67,8 @@ def test_the_best_mask_is_written(tmp_path, task, images):
     assert found.keep.all()
     scores = np.load(tmp_path / "score.npy")
     np.testing.assert_allclose(scores, 1 - np.abs(shares - 0.5), atol=1e-5)
-    assert record == {"images": 70, "kept": 70, "score": pytest.approx(scores.mean())}
+    mean = pytest.approx(scores.mean())
+    assert record == {"images": 70, "kept": 70, "score": mean, "threshold": 0.0}
 
 
 def test_evalnets_are_averaged(tmp_path, task, images):
@@ -107,3 +108,19 @@ def test_kept_labels_compete_and_stay(tmp_path, task, images):
         **options,
     )
     np.testing.assert_array_equal(load_pseudo_labels(three).labels, before.labels)
+
+
+def test_without_a_threshold_the_better_half_is_kept(tmp_path, task, images):
+    networks, judges = [Threshold(task, 127.5)], [Judge(task, 0.6)]
+    record = write_best_labels(tmp_path, networks, judges, images, task, threshold=None, device=CPU)
+    scores, keep = np.load(tmp_path / "score.npy"), np.load(tmp_path / "keep.npy")
+    assert record["threshold"] == pytest.approx(scores.mean())
+    assert (keep == (scores >= scores.mean())).all()
+    assert 20 < keep.sum() < 50
+
+
+def test_equal_scores_are_all_kept(tmp_path, task, images):
+    same = np.repeat(images[:1], 70, 0)
+    networks, judges = [Threshold(task, 127.5)], [Judge(task, 0.6)]
+    write_best_labels(tmp_path, networks, judges, same, task, threshold=None, device=CPU)
+    assert np.load(tmp_path / "keep.npy").all()

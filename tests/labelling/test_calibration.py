@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from imasks.errors import UserError
-from imasks.labelling.calibration import ENOUGH, calibrate, prediction_quality
+from imasks.labelling.calibration import ENOUGH, Calibration, calibrate, prediction_quality
 
 unit = st.floats(0, 1, width=32)
 pairs = st.integers(1, 80).flatmap(
@@ -92,3 +94,10 @@ def test_what_cannot_be_said_is_not_a_number():
     found = prediction_quality(np.array([0.7, 0.7]), np.array([0.6, 0.9]))
     assert np.isnan([found["pearson"], found["spearman"], found["bad_in_lowest_tenth"]]).all()
     assert np.isnan(list(prediction_quality(np.empty(0), np.empty(0)).values())).all()
+
+
+def test_a_calibration_survives_json():
+    one = calibrate(np.linspace(0, 1, 40), np.linspace(0.2, 0.9, 40))
+    again = Calibration.from_json(json.loads(json.dumps(one.to_json())))
+    x = np.linspace(-0.5, 1.5, 50)
+    np.testing.assert_array_equal(again(x), one(x))

@@ -10,7 +10,6 @@ from imasks.errors import UserError
 from imasks.labelling.agree import Morphology, block_output, cut_region, inconsistency
 from imasks.labelling.grading import (
     auto_thresholds,
-    choose,
     copies,
     grade,
     inconsistent_pairs,
@@ -200,13 +199,6 @@ def test_ignored_pixels_of_true_masks_are_seen_as_nothing(task):
     images, labels, _ = data(task)
     labels = np.full_like(labels, IGNORE)
     assert np.isfinite(grade(networks(task), images, labels, task, device=CPU)).all()
-
-
-def test_the_best_mask_is_chosen_if_it_is_good_enough():
-    scores = np.array([[0.1, 0.8, 0.5], [0.6, 0.7, 0.5]])
-    best, kept = choose(scores, 0.6)
-    assert best.tolist() == [1, 0, 0]
-    assert kept.tolist() == [True, True, False]
 
 
 # --- copies and thresholds -----------------------------------------------------------------------

@@ -17,8 +17,8 @@ from imasks.data.files import write_png
 from imasks.data.folder import open_dataset
 from imasks.data.prepare import plan_preparation
 from imasks.errors import UserError
-from imasks.runs.work import against_truth, ensemble_overlaps, write_records
 from imasks.runs.run import plan_run, work
+from imasks.runs.work import against_truth, ensemble_overlaps, write_records
 from imasks.tasks import Binary
 from imasks.training.measure import measure
 from imasks.training.recipe import Recipe

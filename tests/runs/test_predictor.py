@@ -10,6 +10,8 @@ from torch import nn
 from imasks.approaches.recipes import LADDERS, PRESETS
 from imasks.data.prepare import Preparation, resize_image
 from imasks.errors import UserError
+from imasks.labelling.calibration import Calibration
+from imasks.labelling.judge import Judge
 from imasks.models.unet import UNet, UNetConfig
 from imasks.models.weights import save_network
 from imasks.runs import predictor as module
@@ -260,6 +262,50 @@ def test_wrong_scales_are_refused():
         make([], Binary(["cell"]), scale="huge")
     with pytest.raises(UserError, match="tiles"):
         make([], Binary(["cell"]), TILES, scale="whole")
+
+
+class Covered(nn.Module):
+    """Expects of every output the share of the image that it covers; of the last, that it is not
+    there."""
+
+    def __init__(self, task):
+        super().__init__()
+        self.detects = task.detects
+
+    def forward(self, images, masks):
+        iou = masks.mean((2, 3)).clamp(1e-6, 1 - 1e-6).logit()
+        there = torch.ones_like(iou)
+        there[:, -1] = -1
+        return torch.stack([iou, there] if self.detects else [iou], 1)
+
+
+def test_quality_of_images_seen_whole():
+    task = Binary(["cell"])
+    judge = Judge(evalnets=[Covered(task)], task=task, plain=False)
+    half = Calibration(scores=np.array([0.0, 1.0]), quality=np.array([0.0, 0.5]))
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[:, :24] = 255
+    networks = [Brightness(128), Brightness(130)]
+    one = make(networks, task, RESIZE, judge=judge, calibration=half)
+    assert one(image).quality == pytest.approx(0.125, abs=1e-4)
+    assert one(image).class_quality == {}
+    raw = replace(one, calibration=None)
+    assert raw(image).quality == pytest.approx(0.25, abs=1e-4)
+    # what comes in tiles has none
+    assert replace(one, scale="native")(image).quality is None
+    assert one(noise(200, 96)).quality is None
+    assert make(networks, task, TILES, judge=judge)(image).quality is None
+    assert make(networks, task, RESIZE)(image).quality is None
+
+
+def test_quality_of_classes_that_are_found():
+    task = Multiclass(["sea", "land", "ice"])
+    judge = Judge(evalnets=[Covered(task)], task=task, plain=True)
+    found = make([unet(task)], task, RESIZE, judge=judge)(noise(32, 48))
+    assert set(found.class_quality) == {"sea", "land"}
+    expected = {name: found.areas[name] for name in ("sea", "land")}
+    assert found.class_quality == pytest.approx(expected, abs=1e-4)
+    assert found.quality == pytest.approx(np.mean(list(expected.values())), abs=1e-4)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from imasks.labelling.grading import answer, choose
+from imasks.labelling.grading import answer
 from imasks.labelling.labellers import PseudoLabels
 from imasks.tasks import Task
 from imasks.training.predict import images_on, votes
@@ -26,7 +26,7 @@ def write_best_labels(
     images: np.ndarray,
     task: Task,
     *,
-    threshold: float,
+    threshold: float | None,
     previous: PseudoLabels | None = None,
     device: torch.device,
     precision: Precision = "float32",
@@ -43,20 +43,21 @@ def write_best_labels(
         evalnets: in evaluation mode on the device; their mean counts.
         images: uint8 [N, H, W, C], may be memory-mapped.
         task: turns outputs into masks and answers into scores.
-        threshold: the least score of a pair that is trained on.
+        threshold: the least score of a pair that is trained on; None: the mean score of all, so
+            that roughly the better half is kept.
         previous: of the last generation, of the same images.
         device: where the networks lie.
         precision: of the convolutions.
         on_progress: called with the number of images labelled so far.
 
     Returns:
-        images, kept, and score (mean over all images).
+        images, kept, score (mean over all images) and threshold.
     """
     N, H, W, _ = images.shape
     shapes = {"labels": (N, task.planes, H, W), "im": (N, task.planes, H, W), "region": (N, H, W)}
     kinds = {"labels": np.uint8, "im": np.bool_, "region": np.bool_}
     out = {name: _create(folder, name, shapes[name], kinds[name]) for name in shapes}
-    keep, score = np.zeros(N, np.bool_), np.zeros(N, np.float32)
+    score = np.zeros(N, np.float32)
     for rows, voted in votes(networks, images, task, device=device, precision=precision):
         masks = voted
         if previous is not None:
@@ -65,20 +66,23 @@ def write_best_labels(
         scores = _scores(evalnets, images_on(device, images[rows]), masks, task, precision)
         if previous is not None:
             scores[-1, ~previous.keep[rows]] = -np.inf
-        best, good = choose(scores, threshold)
+        best = scores.argmax(0)  # the first of equals
         each = np.arange(len(best))
         out["labels"][rows] = masks.cpu().numpy()[best, each]
-        keep[rows] = good if previous is None else good | previous.keep[rows]
         score[rows] = scores[best, each]
         on_progress(rows.stop)
     for array in out.values():
         array.flush()
+    mean = float(score.mean(dtype=np.float64)) if N else 0.0
+    threshold = mean if threshold is None else threshold
+    keep = score >= np.float32(threshold)
+    if previous is not None:
+        keep |= previous.keep
     np.save(folder / "keep.npy", keep)
     np.save(folder / "score.npy", score)
-    return {"images": N, "kept": int(keep.sum()), "score": float(score.sum()) / max(1, N)}
+    return {"images": N, "kept": int(keep.sum()), "score": mean, "threshold": threshold}
 
 
-@torch.inference_mode()
 def _scores(
     evalnets: Sequence[nn.Module],
     images: torch.Tensor,

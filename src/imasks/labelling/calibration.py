@@ -7,6 +7,7 @@ that are void everywhere) are left out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,15 @@ class Calibration:
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         """Return the expected quality, float64 [N]."""
         return np.asarray(np.interp(scores, self.scores, self.quality))
+
+    def to_json(self) -> dict[str, list[float]]:
+        """Return the knots."""
+        return {"scores": self.scores.tolist(), "quality": self.quality.tolist()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Sequence[float]]) -> Calibration:
+        """Rebuild from what :meth:`to_json` gave."""
+        return cls(**{name: np.array(values[name], np.float64) for name in ("scores", "quality")})
 
 
 def calibrate(scores: np.ndarray, quality: np.ndarray) -> Calibration:

@@ -1,4 +1,4 @@
-"""What EvalNets learn from, what they say, and what follows from it: copies and choices.
+"""What EvalNets learn from, what they say, and how often pairs are shown for it.
 
 Shape letters: E networks, N images, M pairs, P planes, K network outputs, H x W pixels.
 Source: METHOD 7 (copies) and 8.
@@ -73,7 +73,7 @@ def inconsistent_pairs(
             for rows in _chunks(alike):
                 chosen = torch.from_numpy(votes[drawn[:, rows], rows]).to(device)
                 truth = torch.from_numpy(labels[rows]).to(device)
-                mask, region = _cut(chosen, shape, task)
+                mask, region = pair_of(chosen, task, shape)
                 quality[rows] = task.pair_quality(mask, truth, region).cpu().numpy()
                 masks[loop * N + rows] = mask.cpu().numpy()
                 regions[loop * N + rows] = pack(region[:, 0].cpu().numpy())
@@ -122,6 +122,25 @@ def plain_pairs(
     return Pairs(images=images, rows=rows, masks=masks, targets=torch.cat(targets).cpu().numpy())
 
 
+def pair_of(votes: Tensor, task: Task, shape: Morphology | None = None) -> tuple[Tensor, Tensor]:
+    """Cut the inconsistency mask out of what votes agree on: all that EvalNets of IM++ ever see.
+
+    Args:
+        votes: uint8 [E, N, P, H, W].
+        task: whose labels grow where the mask is eroded.
+        shape: of the mask; as it is if not given.
+
+    Returns:
+        masks uint8 [N, P, H, W], 0 inside the region, and regions bool [N, 1, H, W], which are to
+        be black in the images too.
+    """
+    shape = shape or Morphology()
+    label, im = inconsistency(votes)
+    region = cut_region(im, shape)
+    grow = shape.erode > 0 and task.name != "binary"
+    return block_output(label, region, grow=grow), region
+
+
 def pack(region: np.ndarray) -> np.ndarray:
     """Pack regions bool [M, H, W] to bits, uint8 [M, ceil(H W / 8)]."""
     return np.packbits(region.reshape(len(region), -1), axis=1)
@@ -136,13 +155,6 @@ def _draw_models(E: int, N: int, rng: np.random.Generator) -> np.ndarray:
     order = rng.random((E, N)).argsort(0)
     place = np.arange(MOST_MODELS)[:, None]
     return np.take_along_axis(order, np.where(place < count, place, 0), 0)
-
-
-def _cut(votes: Tensor, shape: Morphology, task: Task) -> tuple[Tensor, Tensor]:
-    label, im = inconsistency(votes)
-    region = cut_region(im, shape)
-    grow = shape.erode > 0 and task.name != "binary"
-    return block_output(label, region, grow=grow), region
 
 
 def _check(images: np.ndarray, labels: np.ndarray, votes: np.ndarray) -> None:
@@ -198,6 +210,7 @@ def grade(
     return np.concatenate(found)
 
 
+@torch.inference_mode()
 def answer(
     networks: Sequence[nn.Module],
     images: Tensor,
@@ -210,20 +223,6 @@ def answer(
     with autocast(images.device, precision):
         logits = [network(images, task.mask_input(masks)) for network in networks]
     return torch.stack(logits).sigmoid().mean(0)
-
-
-def choose(scores: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Choose the best of several masks of each image, and say whether it is good enough.
-
-    Args:
-        scores: float [E, N] of E masks of N images; the first of equals is taken.
-        threshold: the least score of a mask that is kept.
-
-    Returns:
-        which mask, int64 [N], and whether it is kept, bool [N].
-    """
-    best = scores.argmax(0)
-    return best, scores.max(0) >= threshold
 
 
 def copies(scores: np.ndarray, lo: float, hi: float) -> np.ndarray:

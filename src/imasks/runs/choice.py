@@ -24,6 +24,8 @@ class Chosen:
         generation: 0 is the supervised start.
         val: its best candidate's validation score.
         fits: the jobs of its best candidates, the best first: the ensemble.
+        quality: the finished job that says how well EvalNets judge its predictions; None where
+            they do not, or not yet.
         done: jobs that are done, of the approaches and seeds that were chosen from.
         jobs: all of theirs; while some are left, another run of :func:`choose` may find better.
     """
@@ -33,6 +35,7 @@ class Chosen:
     generation: int
     val: float
     fits: tuple[Job, ...]
+    quality: Job | None = None
     done: int
     jobs: int
 
@@ -54,6 +57,7 @@ class Chosen:
             "generation": self.generation,
             "val": None if math.isnan(self.val) else self.val,
             "networks": [job.key for job in self.fits],
+            "quality": None if self.quality is None else self.quality.key,
             "finished": self.done == self.jobs,
         }
 
@@ -85,7 +89,8 @@ def choose(run: Run, *, approach: str | None = None, seed: int | None = None) ->
         )
     line, generation = max(finished, key=lambda pair: sortable(_val(run, pair[1])))
     by_key = {job.key: job for job in generation.fits}
-    jobs = in_order([each.generations[-1].rank for each in lines])
+    jobs = in_order([job for each in lines for job in each.targets])
+    quality = generation.quality
     ranked = run.store.result(generation.rank)["ranked"]
     return Chosen(
         approach=line.approach.name,
@@ -93,6 +98,7 @@ def choose(run: Run, *, approach: str | None = None, seed: int | None = None) ->
         generation=generation.number,
         val=_val(run, generation),
         fits=tuple(by_key[key] for key in ranked[: run.config.how.models]),
+        quality=quality if quality and run.store.done(quality) else None,
         done=sum(run.store.done(job) for job in jobs),
         jobs=len(jobs),
     )

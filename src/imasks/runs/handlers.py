@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from imasks.approaches.generation import Source, assemble
 from imasks.approaches.recipes import Policy
@@ -85,6 +86,7 @@ def do_fit(job: Job, store: Store) -> dict[str, Any]:
     seed = mix(*p["seed"])
     if "views" in p:  # goes on where the best network of the start ended
         (network,) = best_networks(job, store, count=1)
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     else:
         network = seeded_network(make_unet, UNetConfig(**p["network"]), seed=seed, device=device)
     checkpoint = resumed(job, store)
@@ -104,6 +106,8 @@ def do_fit(job: Job, store: Store) -> dict[str, Any]:
         "pairs": fitted.pairs,
         "parameters": sum(v.numel() for v in fitted.network.parameters()),
     }
+    if "views" in p:
+        result["networks"] = chosen_keys(job, store, count=1)
     for split in ("val", "test"):
         arrays = load_arrays(data, split)
         if len(arrays.images):

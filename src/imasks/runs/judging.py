@@ -8,23 +8,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from imasks.data.arrays import Arrays, load_arrays
 from imasks.encoding import IGNORE
 from imasks.errors import UserError
 from imasks.jobs import Handler, Job, Store, write_atomic
-from imasks.labelling.agree import Morphology, cut_region, inconsistency
+from imasks.labelling.agree import Morphology
 from imasks.labelling.best import write_best_labels
-from imasks.labelling.calibration import calibrate, prediction_quality
+from imasks.labelling.calibration import calibrate, known, prediction_quality
 from imasks.labelling.grading import (
+    answer,
     auto_thresholds,
     copies,
     grade,
     inconsistent_pairs,
+    pair_of,
     plain_pairs,
 )
-from imasks.labelling.labellers import load_pseudo_labels
+from imasks.labelling.labellers import PseudoLabels, load_pseudo_labels
 from imasks.models.evalnet import EvalNetConfig, make_evalnet
 from imasks.models.weights import save_network
 from imasks.runs.work import (
@@ -32,12 +34,15 @@ from imasks.runs.work import (
     against_truth,
     best_graders,
     best_networks,
+    chosen_graders,
     chosen_keys,
     data_of,
     device_of,
-    ensemble_overlaps,
+    has_truth,
     inputs_of,
+    judge_of,
     load_unet,
+    overlaps_of,
     resumed,
     task_of,
 )
@@ -45,7 +50,8 @@ from imasks.tasks import Task
 from imasks.training.batches import mix
 from imasks.training.fit import fit, seeded_network
 from imasks.training.grading import Grading, Pairs
-from imasks.training.predict import votes
+from imasks.training.measure import sum_by_image
+from imasks.training.predict import CHUNK, images_on, probabilities, votes
 from imasks.training.recipe import Recipe
 
 
@@ -86,19 +92,27 @@ def _pairs(job: Job, store: Store, split: str) -> Pairs:
     task, device = task_of(job), device_of(job)
     arrays = load_arrays(data_of(job, store), split)
     assert arrays.labels is not None
+    images, labels = arrays.images, arrays.labels
+    there = has_truth(labels)
+    if not there.any():
+        raise UserError(
+            f"{job.label}: no image in {split} has a true mask to learn from",
+            value=f"{len(there)} that are void everywhere",
+            remedy="Add labeled images, or use an approach without EvalNets.",
+        )
+    if not there.all():
+        images, labels = images[there], labels[there]
     teachers = inputs_of(job, "fit")
     validates = split == "val"
     if p["pairs"] == "plain" and validates:
         each = len(teachers) // p["groups"]
         teachers = [one for place, one in enumerate(teachers) if place % each < p["first"]]
-    voted = _votes([load_unet(one.key, job, store) for one in teachers], arrays, task, device)
+    voted = _votes([load_unet(one.key, job, store) for one in teachers], images, task, device)
     if p["pairs"] == "plain":
-        return plain_pairs(
-            arrays.images, arrays.labels, voted, task, truth=not validates, device=device
-        )
+        return plain_pairs(images, labels, voted, task, truth=not validates, device=device)
     return inconsistent_pairs(
-        arrays.images,
-        arrays.labels,
+        images,
+        labels,
         voted,
         task,
         loops=p["loops"][int(validates)],
@@ -117,75 +131,72 @@ def do_rank_graders(job: Job, store: Store) -> dict[str, Any]:
 
 
 def do_grade(job: Job, store: Store) -> dict[str, Any]:
-    """Say how often each pseudo-labeled pair is shown, by EvalNets or by the true masks."""
+    """Say how often each pseudo-labeled pair is shown, by EvalNets or by the true masks.
+
+    Automatic thresholds know only pairs that are trained on.
+    """
     p: Any = job.params
     task, device = task_of(job), device_of(job)
-    unlabeled = load_arrays(data_of(job, store), "unlabeled", truth=p["by"] == "truth")
+    by_truth = p["by"] == "truth"
+    unlabeled = load_arrays(data_of(job, store), "unlabeled", truth=by_truth)
     pseudo = load_pseudo_labels(store.folder(inputs_of(job, "label")[0]))
-    if p["by"] == "truth":
-        scores = _true_scores(pseudo.labels, pseudo.region, unlabeled, task)
-        held_out = (scores, scores)
+    if by_truth:
+        scores = _true_scores(job, pseudo, unlabeled)
+        held_out = (scores[pseudo.keep], scores[pseudo.keep])
     else:
         graders = best_graders(job, store)
-        scores = _graded(graders, unlabeled.images, pseudo.labels, pseudo.region, task, device)
-        held_out = _held_out(job, store)
-    known = scores[np.isfinite(scores)]
-    lo, hi = p["thresholds"] or auto_thresholds(*held_out, known)
+        answers = grade(
+            graders, unlabeled.images, pseudo.labels, task, region=pseudo.region, device=device
+        )
+        scores = task.pair_score(torch.from_numpy(answers)).numpy()
+        held_out = _held_out(job, store, graders)
+    judged = scores[pseudo.keep & np.isfinite(scores)]
+    lo, hi = p["thresholds"] or auto_thresholds(*held_out, judged)
     counted = copies(np.nan_to_num(scores, nan=lo), lo, hi)
+    shown = counted[pseudo.keep]
     folder = store.folder(job)
     np.save(folder / "scores.npy", scores)
     np.save(folder / "copies.npy", counted)
     return {
         "lo": lo,
         "hi": hi,
-        "score": float(known.mean()) if len(known) else None,
-        "copies": float(counted.mean()),
-        "by_copies": np.bincount(counted, minlength=6)[1:].tolist(),
+        "score": float(judged.mean()) if len(judged) else None,
+        "copies": float(shown.mean()),
+        "by_copies": np.bincount(shown, minlength=6)[1:].tolist(),
+        "networks": [*chosen_keys(job, store), *chosen_graders(job, store)],
     }
 
 
 def do_choose(job: Job, store: Store) -> dict[str, Any]:
-    """Keep of all candidates' masks the one that EvalNets find best, where it is good enough.
-
-    Without given thresholds, good enough is what the best masks of the validation images reach on
-    average, as EvalNets see them.
-    """
+    """Keep of all candidates' masks the one that EvalNets find best, where it is good enough."""
     p: Any = job.params
-    task, device, data = task_of(job), device_of(job), data_of(job, store)
-    networks = [load_unet(one.key, job, store) for one in inputs_of(job, "fit")]
-    graders = best_graders(job, store)
-    if p["thresholds"]:
-        threshold = p["thresholds"][("lo", "hi").index(p["keep_at"])]
-    else:
-        val = load_arrays(data, "val")
-        masks = _votes(networks, val, task, device)
-        threshold = float(
-            np.max(
-                [_graded(graders, val.images, one, None, task, device) for one in masks], 0
-            ).mean()
-        )
-    unlabeled = load_arrays(data, "unlabeled")
-    before = inputs_of(job, "choose")
+    task = task_of(job)
+    fits, before = inputs_of(job, "fit"), inputs_of(job, "choose")
+    unlabeled = load_arrays(data_of(job, store), "unlabeled")
+    fixed = p["thresholds"]
     steps = Steps(job, store, "images")
     counted: dict[str, Any] = write_best_labels(
         store.folder(job),
-        networks,
-        graders,
+        [load_unet(one.key, job, store) for one in fits],
+        best_graders(job, store),
         unlabeled.images,
         task,
-        threshold=threshold,
+        threshold=fixed[("lo", "hi").index(p["keep_at"])] if fixed else None,
         previous=load_pseudo_labels(store.folder(before[0])) if before else None,
-        device=device,
+        device=device_of(job),
         on_progress=lambda done: steps(done, len(unlabeled.images)),
     )
-    counted |= {"networks": chosen_keys(job, store), "threshold": threshold}
-    counted |= {"im_size": 0.0, "im_share": 0.0}
     if not counted["kept"]:
         raise UserError(
             f"{job.label}: EvalNets found no mask good enough",
-            value=f"0 of {counted['images']} images reach a score of {threshold:.3f}",
+            value=f"0 of {counted['images']} images reach a score of {counted['threshold']:.3f}",
             remedy="Start a new run in another --out with --thresholds auto or with more --steps.",
         )
+    counted |= {
+        "networks": [*(one.key for one in fits), *chosen_graders(job, store)],
+        "im_size": 0.0,
+        "im_share": 0.0,
+    }
     if unlabeled.labels is not None:
         counted["agreement"] = against_truth(store.folder(job), unlabeled, task)
     return counted
@@ -196,27 +207,21 @@ def do_quality(job: Job, store: Store) -> dict[str, Any]:
 
     Scores are calibrated on the validation images. Test images show what that is worth.
     """
-    task, device, data = task_of(job), device_of(job), data_of(job, store)
-    networks, graders = best_networks(job, store), best_graders(job, store)
-    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    found = {}
     for split in ("val", "test"):
-        arrays = load_arrays(data, split)
+        arrays = load_arrays(data_of(job, store), split)
         if len(arrays.images):
-            overlaps = ensemble_overlaps(networks, arrays, task, device)
-            true = task.scores(overlaps)[task.primary].numpy()
-            found[split] = (_expected(networks, graders, arrays, task, device), true)
+            found[split] = _judged(job, store, arrays)
     calibration = calibrate(*found["val"])
-    calibrated = {split: (calibration(each), true) for split, (each, true) in found.items()}
-    shown = calibrated.get("test", calibrated["val"])
-    scores = {"predicted": shown[0].tolist(), "true": np.nan_to_num(shown[1]).tolist()}
+    expected = {split: (calibration(said), true) for split, (said, true) in found.items()}
+    shown = "test" if "test" in found else "val"
+    predicted, true = known(*expected[shown])
+    scores = {"predicted": predicted.tolist(), "true": true.tolist()}
     write_atomic(store.folder(job) / "scores.json", json.dumps(scores).encode())
     return {
-        "calibration": {
-            "scores": calibration.scores.tolist(),
-            "quality": calibration.quality.tolist(),
-        },
-        "of": "test" if "test" in found else "val",
-        **{split: _finite(prediction_quality(*each)) for split, each in calibrated.items()},
+        "calibration": calibration.to_json(),
+        "of": shown,
+        **{split: _finite(prediction_quality(*each)) for split, each in expected.items()},
     }
 
 
@@ -229,96 +234,76 @@ JUDGING: Mapping[str, Handler] = {
 }
 
 
-def pair_of(voted: Tensor, morphology: Morphology | None = None) -> tuple[Tensor, Tensor]:
-    """Cut the inconsistency mask of votes uint8 [E, n, P, H, W] as EvalNets were taught.
+def _judged(job: Job, store: Store, arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """What EvalNets say of an ensemble's predictions, and how good they are, float [M] each.
 
-    Returns:
-        masks uint8 [n, P, H, W], 0 inside the region, and regions bool [n, 1, H, W].
+    True scores are those of whole images, NaN where an image is void everywhere.
     """
-    label, im = inconsistency(voted)
-    region = cut_region(im, morphology)
-    return label.masked_fill(region, 0), region
+    assert arrays.labels is not None
+    task, device = task_of(job), device_of(job)
+    networks, judge = best_networks(job, store), judge_of(job, store)
+    said, overlaps = [], []
+    for rows, each in probabilities(networks, arrays.images, task, device=device):
+        answers = judge(images_on(device, arrays.images[rows]), each)
+        said.append(task.pair_score(answers).cpu())
+        overlaps.append(overlaps_of(each, arrays, rows, task))
+    true = task.scores(sum_by_image(torch.cat(overlaps), arrays))[task.primary].numpy()
+    there = _by_image(has_truth(arrays.labels), arrays) > 0
+    return _by_image(torch.cat(said).numpy(), arrays), np.where(there, true, np.nan)
 
 
-def _expected(
-    networks: Sequence[nn.Module],
-    graders: Sequence[nn.Module],
-    arrays: Arrays,
-    task: Task,
-    device: torch.device,
-) -> np.ndarray:
-    """What EvalNets say of an ensemble's predictions, image by image, float [M]."""
-    masks, region = _agreed(networks, arrays, task, device)
-    return _by_image(_graded(graders, arrays.images, masks, region, task, device), arrays)
+def _held_out(
+    job: Job, store: Store, graders: Sequence[nn.Module]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Grade pairs of validation images, made like the pseudo-labels; and how good they are.
 
-
-def _held_out(job: Job, store: Store) -> tuple[np.ndarray, np.ndarray]:
-    """Grade pairs of validation images, made like the pseudo-labels; and how good they are."""
+    Both float32 [N], quality NaN where all is void.
+    """
     p: Any = job.params
     task, device = task_of(job), device_of(job)
     val = load_arrays(data_of(job, store), "val")
     assert val.labels is not None
-    masks, region = _agreed(
-        best_networks(job, store), val, task, device, Morphology(**p["morphology"])
-    )
-    scores = _graded(best_graders(job, store), val.images, masks, region, task, device)
-    truth = [torch.from_numpy(np.ascontiguousarray(each)) for each in (masks, val.labels, region)]
-    quality = task.pair_score(task.pair_quality(truth[0], truth[1], truth[2][:, None]))
-    return scores, quality.numpy()
-
-
-def _agreed(
-    networks: Sequence[nn.Module],
-    arrays: Arrays,
-    task: Task,
-    device: torch.device,
-    morphology: Morphology | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Masks uint8 [N, P, H, W] and regions bool [N, H, W] of several networks."""
-    voted = torch.from_numpy(_votes(networks, arrays, task, device))
-    masks, region = pair_of(voted, morphology)
-    return masks.numpy(), region[:, 0].numpy()
+    shape = Morphology(**p["morphology"])
+    scores, quality = [], []
+    for rows, voted in votes(best_networks(job, store), val.images, task, device=device):
+        masks, region = pair_of(voted, task, shape)
+        images = images_on(device, val.images[rows]).masked_fill(region, 0)
+        answers = answer(graders, images, masks, task, precision="float32")
+        scores.append(task.pair_score(answers).cpu())
+        truth = torch.from_numpy(np.ascontiguousarray(val.labels[rows])).to(device)
+        quality.append(task.pair_score(task.pair_quality(masks, truth, region)).cpu())
+    there = has_truth(val.labels)
+    return torch.cat(scores).numpy(), np.where(there, torch.cat(quality).numpy(), np.nan)
 
 
 def _votes(
-    networks: Sequence[nn.Module], arrays: Arrays, task: Task, device: torch.device
+    networks: Sequence[nn.Module], images: np.ndarray, task: Task, device: torch.device
 ) -> np.ndarray:
     """All networks' predictions, uint8 [E, N, P, H, W]."""
-    found = [each.cpu().numpy() for _, each in votes(networks, arrays.images, task, device=device)]
+    found = [each.cpu().numpy() for _, each in votes(networks, images, task, device=device)]
     return np.concatenate(found, axis=1)
 
 
-def _graded(
-    graders: Sequence[nn.Module],
-    images: np.ndarray,
-    masks: np.ndarray,
-    region: np.ndarray | None,
-    task: Task,
-    device: torch.device,
-) -> np.ndarray:
-    """Predicted scores, float32 [N]."""
-    answers = grade(graders, images, masks, task, region=region, device=device)
-    return task.pair_score(torch.from_numpy(answers)).numpy()
-
-
-def _true_scores(masks: np.ndarray, region: np.ndarray, split: Arrays, task: Task) -> np.ndarray:
+def _true_scores(job: Job, pseudo: PseudoLabels, split: Arrays) -> np.ndarray:
     """The oracle's scores, float32 [N]; true masks are blanked under the region (METHOD 14.13)."""
     if split.labels is None:
         raise UserError(
-            "the oracle needs the true masks of all unlabeled images, and some cannot be used",
-            remedy="Leave GT-IM++ out, or correct the masks and start a new run.",
+            f"{job.label}: pairs cannot be judged, as true masks of unlabeled images are missing "
+            "or damaged",
+            remedy="Leave this approach out, or correct the masks and start a new run.",
         )
+    task = task_of(job)
     found = []
-    for start in range(0, len(masks), 256):
-        rows = slice(start, start + 256)
-        seen = np.where(region[rows][:, None], np.uint8(IGNORE), split.labels[rows])
-        overlaps = task.overlaps(torch.from_numpy(masks[rows]), torch.from_numpy(seen))
+    for start in range(0, len(pseudo.labels), CHUNK):
+        rows = slice(start, start + CHUNK)
+        seen = np.where(pseudo.region[rows][:, None], np.uint8(IGNORE), split.labels[rows])
+        overlaps = task.overlaps(torch.from_numpy(pseudo.labels[rows]), torch.from_numpy(seen))
         found.append(task.scores(overlaps)[task.primary].float())
     return torch.cat(found).numpy()
 
 
 def _by_image(scores: np.ndarray, arrays: Arrays) -> np.ndarray:
-    """Average the scores of an image's tiles."""
+    """Average over an image's tiles, float [M]."""
     if arrays.source is None:
         return scores
     sums = np.bincount(arrays.source, weights=scores, minlength=len(arrays.names))

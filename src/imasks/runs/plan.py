@@ -8,6 +8,7 @@ and, where EvalNets judge pseudo-labels or predictions,
 
     fit (a start's candidates) -> grader (one EvalNet) -> rank_graders
     label, rank_graders -> grade (copies of every pair) -> fit
+    fit, rank_graders -> choose (labels: the best of all candidates' masks) -> fit
     rank, rank_graders -> quality (what EvalNets say of predictions, and what is true)
 
 Two approaches with the same start ask for the same jobs, which are done once.
@@ -17,14 +18,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from imasks.approaches.approach import Approach
-from imasks.approaches.generation import Source, sources, to_json, width
+from imasks.approaches.generation import sources, to_json, width
 from imasks.approaches.recipes import STRENGTHS, find_approach
 from imasks.jobs import Job
 from imasks.models.evalnet import EvalNetConfig
 from imasks.models.unet import UNetConfig
+from imasks.runs import cost
 from imasks.runs.config import RunConfig
 from imasks.training.recipe import Recipe
 
@@ -67,6 +70,11 @@ class Line:
     seed: int
     generations: tuple[Generation, ...]
 
+    @property
+    def targets(self) -> list[Job]:
+        """What ends every generation; all other jobs of the line are inputs of these."""
+        return [generation.last for generation in self.generations]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -78,7 +86,7 @@ class Plan:
     @property
     def targets(self) -> list[Job]:
         """What ends every generation; all other jobs are inputs of these."""
-        return [generation.last for line in self.lines for generation in line.generations]
+        return [job for line in self.lines for job in line.targets]
 
 
 def make_plan(config: RunConfig) -> Plan:
@@ -98,12 +106,6 @@ def make_plan(config: RunConfig) -> Plan:
         for approach in map(find_approach, config.approaches)
     ]
     return Plan(prepare=prepare, lines=tuple(lines))
-
-
-def steps_of(job: Job, config: RunConfig) -> float:
-    """Optimiser steps of a fit job, from its estimated cost."""
-    network: Any = job.params["network"]
-    return job.weight / (_cost(network["width"], config) * config.how.recipe.batch)
 
 
 def _generations(
@@ -189,8 +191,11 @@ class _Line:
             dropout=recipe.dropout,
             norm_momentum=recipe.norm_momentum,
         )
-        pairs = _pairs(wanted, config.images) + (config.images["unlabeled"] if views else 0)
-        steps = recipe.total_steps(pairs)
+        pairs = cost.pairs_of(wanted, config.images)
+        steps: float = recipe.total_steps(pairs)
+        if views is not None:  # an epoch has batches of both kinds; unlabeled ones count twice
+            once, twice = (max(1, n // recipe.batch) for n in (pairs, config.images["unlabeled"]))
+            steps = recipe.steps_of(once + twice) * (once + 2 * twice) / (once + twice)
         params: dict[str, Any] = {
             **self._common(),
             "network": asdict(network),
@@ -207,7 +212,7 @@ class _Line:
                 params={**params, "seed": [self.seed, number, candidate]},
                 inputs=(self.prepare, *inputs),
                 label=f"{self._where(number, name)}: candidate {candidate + 1} of {count}",
-                weight=_cost(network.width, config) * recipe.batch * steps,
+                weight=cost.training(network.width, config) * recipe.batch * steps,
             )
             for candidate in range(count)
         )
@@ -224,22 +229,22 @@ class _Line:
     ) -> Generation:
         config, how = self.config, self.config.how
         images = config.images["val"] + config.images["test"]
-        cost = _cost(width(approach, config.ladder, number), config) * images * how.models / 3
+        weight = self._predicting(width(approach, config.ladder, number), images * how.models)
         rank = Job(
             kind="rank",
             params={**self._common(), "models": how.models},
             inputs=(self.prepare, *fits),
             label=f"{self._where(number, name)}: rank",
-            weight=cost,
+            weight=weight,
         )
         quality = None
-        if graders := self._graders():
+        if self.graders:
             quality = Job(
                 kind="quality",
                 params={**self._common(), "models": how.models},
-                inputs=(self.prepare, rank, *fits, *graders),
+                inputs=(self.prepare, rank, *fits, *self.graders),
                 label=f"{self._where(number, name)}: quality of predictions",
-                weight=2 * cost,
+                weight=weight + self._judging(images),
             )
         return Generation(
             number=number, label=label, grade=grade, fits=fits, rank=rank, quality=quality
@@ -247,19 +252,20 @@ class _Line:
 
     def _label(self, number: int, before: Generation) -> Job:
         config, how, approach = self.config, self.config.how, self.approach
-        kind = approach.labels
+        kind, images = approach.labels, config.images["unlabeled"]
         models = how.models if kind in ("inconsistency", "ensemble") else 1
         params: dict[str, Any] = {**self._common(), "models": models}
         inputs = (self.prepare, before.rank, *before.fits)
+        looks, judging = models, 0.0
         if kind == "best":
-            models = len(before.fits)
+            looks, judging = len(before.fits), self._judging(images * (len(before.fits) + 1))
             params |= {"kind": kind, **self._thresholds(), "models": how.models}
-            inputs += self._graders()
+            inputs += self.graders
             inputs += (before.label,) if before.label else ()
         elif kind == "views":
             params |= {"kind": kind, "views": how.views, "seed": [self.seed, number]}
             params |= {"augmentation": asdict(config.ladder.views[STRENGTHS.index("mid")])}
-            models = how.views
+            looks = how.views + config.make_task().extra_views
         elif kind == "ensemble":
             params |= {"kind": kind}
         else:
@@ -274,10 +280,8 @@ class _Line:
             params=params,
             inputs=inputs,
             label=f"{self._where(number)}: pseudo-labels",
-            weight=_cost(width(approach, config.ladder, number - 1), config)
-            * config.images["unlabeled"]
-            * models
-            / 3,
+            weight=judging
+            + self._predicting(width(approach, config.ladder, number - 1), images * looks),
         )
 
     def _grade(self, number: int, before: Generation, label: Job) -> Job:
@@ -291,12 +295,13 @@ class _Line:
                 "models": how.models,
                 "morphology": asdict(how.policy.morphology),
             },
-            inputs=(self.prepare, label, before.rank, *before.fits, *self._graders()),
+            inputs=(self.prepare, label, before.rank, *before.fits, *self.graders),
             label=f"{self._where(number)}: grades",
-            weight=_cost(self.config.ladder.width, self.config) * self.config.images["unlabeled"],
+            weight=self._judging(self.config.images["unlabeled"]) if self.graders else 0.0,
         )
 
-    def _graders(self) -> tuple[Job, ...]:
+    @cached_property
+    def graders(self) -> tuple[Job, ...]:
         """The EvalNets of this line, after the job that ranks them; none where none are asked."""
         config, how, approach = self.config, self.config.how, self.approach
         if not approach.teachers and not how.quality:
@@ -333,7 +338,7 @@ class _Line:
                 },
                 inputs=(self.prepare, *(job for group in taught for job in group)),
                 label=f"seed {self.seed}  {name}: candidate {candidate + 1} of {how.graders}",
-                weight=_cost(network.width, config) * how.grader.batch * steps,
+                weight=cost.grading(config) * how.grader.batch * steps,
             )
             for candidate in range(how.graders)
         )
@@ -345,6 +350,15 @@ class _Line:
             weight=0.0,
         )
         return (rank, *fits)
+
+    def _predicting(self, width: float, images: int) -> float:
+        """Cost of predicting so many images by a U-Net."""
+        return cost.FORWARD * cost.training(width, self.config) * images
+
+    def _judging(self, pairs: int) -> float:
+        """Cost of asking the best EvalNets about so many pairs."""
+        asked = min(self.config.how.models, self.config.how.graders)
+        return cost.FORWARD * cost.grading(self.config) * pairs * asked
 
     def _thresholds(self) -> dict[str, Any]:
         ladder = self.config.ladder
@@ -366,18 +380,3 @@ def _filters(config: RunConfig) -> bool:
 
 def _task(config: RunConfig) -> dict[str, Any]:
     return {"name": config.task, "classes": list(config.classes)}
-
-
-def _pairs(wanted: tuple[Source, ...], images: Mapping[str, int]) -> int:
-    """Pairs of a training set, if no image is filtered out."""
-    split = {"labeled": "labeled", "full": "unlabeled", "pseudo": "unlabeled"}
-    return sum(images[split[source.pairs]] * max(1, source.frozen) for source in wanted)
-
-
-def _cost(width: float, config: RunConfig) -> float:
-    """Cost of training on one image, in units of a 256 x 256 image at width 1.
-
-    Small networks are bound by memory traffic, which grows with the width, not with its square.
-    """
-    H, W = config.preparation.size
-    return width * H * W / 256**2

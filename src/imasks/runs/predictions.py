@@ -115,7 +115,9 @@ def predict_files(
     * `inconsistency/NAME.png`: 255 where the networks disagree, else 0;
     * `overlays/NAME.jpg`: classes and disagreement drawn on the image;
     * `predictions.csv`, written last: a row an image, with the fields of
-      :class:`imasks.runs.predictor.Prediction` and `area/CLASS`, all shares from 0 to 1.
+      :class:`imasks.runs.predictor.Prediction` and `area/CLASS`, all shares from 0 to 1. Where
+      EvalNets judge predictions, also `quality` and, if they tell classes apart,
+      `quality/CLASS`; empty where they have nothing to say.
 
     Args:
         predictor: see :func:`imasks.runs.predictor.predictor_of`.
@@ -144,7 +146,7 @@ def predict_files(
             rows.append(_row(names[path], prediction))
         if on_progress:
             on_progress(done, len(inputs))
-    write_text(out / TABLE, _table(rows, predictor.task))
+    write_text(out / TABLE, _table(rows, predictor))
     return Report(done=len(rows), skipped=tuple(skipped))
 
 
@@ -270,7 +272,10 @@ def _row(name: PurePath, prediction: Prediction) -> dict[str, object]:
         "im_share": prediction.im_share,
         "confidence": prediction.confidence,
         **{f"area/{name}": area for name, area in prediction.areas.items()},
+        **{f"quality/{name}": one for name, one in prediction.class_quality.items()},
     }
+    if prediction.quality is not None:
+        shares["quality"] = prediction.quality
     return {
         "file": name.as_posix(),
         "width": width,
@@ -279,12 +284,14 @@ def _row(name: PurePath, prediction: Prediction) -> dict[str, object]:
     }
 
 
-def _table(rows: Sequence[dict[str, object]], task: Task) -> str:
-    columns = ("file", "width", "height", "agreement", "im_share", "confidence")
+def _table(rows: Sequence[dict[str, object]], predictor: Predictor) -> str:
+    task = predictor.task
+    columns = ["file", "width", "height", "agreement", "im_share", "confidence"]
+    if predictor.judge is not None:
+        columns += ["quality", *(f"quality/{name}" for name in task.classes if task.detects)]
+    columns += [f"area/{name}" for name in task.classes]
     text = io.StringIO()
-    writer = csv.DictWriter(
-        text, [*columns, *(f"area/{name}" for name in task.classes)], lineterminator="\n"
-    )
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

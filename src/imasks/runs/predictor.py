@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -21,12 +21,15 @@ from torch import Tensor, nn
 from imasks.data.prepare import Preparation, resize_image, to_uint8
 from imasks.errors import UserError
 from imasks.labelling.agree import cut_region, inconsistency
+from imasks.labelling.calibration import Calibration
+from imasks.labelling.judge import Judge
 from imasks.models.weights import load_network
 from imasks.runs.choice import Chosen, choose
 from imasks.runs.configure import find_device
 from imasks.runs.run import Run
-from imasks.tasks import Multiclass, Multilabel, Task
-from imasks.training.predict import probabilities
+from imasks.runs.work import judge_of
+from imasks.tasks import DETECTED, Multiclass, Multilabel, Task
+from imasks.training.predict import images_on, probabilities
 
 TILES_AT_ONCE = 16
 LARGER = 1.5  # an image larger than so many times the largest seen shows more, not finer detail
@@ -50,6 +53,11 @@ class Prediction:
         confidence: mean over pixels (and planes) of the mean probability of what was decided.
             Probability that a multiclass network gives to the reserved index is lost to it.
         areas: share of pixels of every class, by name.
+        quality: the run's primary score that this mask may be expected to reach, as EvalNets see
+            it, calibrated on the validation images; None where the run taught none, and for images
+            predicted in tiles.
+        class_quality: the IoU that EvalNets expect of every class they find, by name; not
+            calibrated. Empty where there is no quality, and for binary tasks.
     """
 
     mask: Bytes
@@ -58,6 +66,8 @@ class Prediction:
     im_share: float
     confidence: float
     areas: Mapping[str, float]
+    quality: float | None = None
+    class_quality: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +91,10 @@ class Predictor:
             "auto": "native" for an image more than 1.5 times as high or wide as the largest
             labeled ones (a larger field of view at the same magnification), else "whole". Networks
             that learned from tiles always see tiles of the image's own pixels.
+        judge: EvalNets on `device` that say how good predictions are; None: nobody does. They are
+            asked about images that are shown whole only. A tile may hold nothing to find, where
+            the score is 0 by definition, so the tiles' mean would tell how full an image is.
+        calibration: from what they say to expected quality.
 
     Raises:
         UserError: the scale is unknown, or "whole" for networks that learned from tiles.
@@ -92,6 +106,8 @@ class Predictor:
     device: torch.device
     colors: tuple[str, ...] = ()
     scale: str = "auto"
+    judge: Judge | None = None
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         if self.scale not in SCALES:
@@ -114,7 +130,9 @@ class Predictor:
         """
         pixels = to_uint8(_with_channels(image), self.preparation)
         H, W = pixels.shape[:2]
-        mean, votes = _vote(self._probabilities(pixels), self.task, (H, W))
+        members = self._probabilities(pixels)
+        quality, class_quality = self._quality(pixels, members)
+        mean, votes = _vote(members, self.task, (H, W))
         decided = self.task.discrete(mean, reserved=False)
         im = cut_region(inconsistency(votes)[1])[0, 0]
         im_share = int(im.sum()) / (H * W)
@@ -130,17 +148,40 @@ class Predictor:
             areas={
                 name: count / (H * W) for name, count in zip(self.task.classes, counts, strict=True)
             },
+            quality=quality,
+            class_quality=class_quality,
         )
+
+    def _quality(self, image: Bytes, members: Tensor) -> tuple[float | None, dict[str, float]]:
+        """Judge the probabilities [E,C,h,w] of uint8 [H,W,C], if it was shown as a whole."""
+        if self.judge is None or not self._shows_whole(image):
+            return None, {}
+        small = images_on(self.device, resize_image(image, self.preparation.size)[None])
+        answers = self.judge(small, members[:, None].to(self.device)).cpu()
+        score = self.task.pair_score(answers).numpy()
+        expected = score if self.calibration is None else self.calibration(score)
+        names = self.task.classes
+        found = {}
+        if self.task.detects:
+            iou, detected = answers[0, :, -len(names) :].tolist()
+            found = {n: q for n, q, d in zip(names, iou, detected, strict=True) if d >= DETECTED}
+        return float(expected[0]), found
+
+    def _shows_whole(self, image: Bytes) -> bool:
+        prep = self.preparation
+        if prep.fit == "tile" or self.scale == "native":
+            return False
+        larger = max(side / most for side, most in zip(image.shape, prep.largest, strict=False))
+        return self.scale == "whole" or larger <= LARGER
 
     def _probabilities(self, image: Bytes) -> Tensor:
         """Show uint8 [H,W,C] to all networks; float32 [E,C,h,w] on the CPU."""
         prep = self.preparation
+        if self._shows_whole(image):
+            return self._all_networks(resize_image(image, prep.size)[None])[:, 0]
         if prep.fit == "tile":
             return self._in_tiles(image)
         H, W = image.shape[:2]
-        larger = max(H / prep.largest[0], W / prep.largest[1]) > LARGER
-        if self.scale == "whole" or (self.scale == "auto" and not larger):
-            return self._all_networks(resize_image(image, prep.size)[None])[:, 0]
         h = max(1, round(H * prep.size[0] / prep.native[0]))
         w = max(1, round(W * prep.size[1] / prep.native[1]))
         return self._in_tiles(resize_image(image, (h, w)))
@@ -198,6 +239,11 @@ def predictor_of(
     """
     where = torch.device(find_device(device))
     chosen = chosen or choose(run)
+    judge = calibration = None
+    if chosen.quality is not None:
+        judge = judge_of(chosen.quality, run.store, device=where)
+        result = run.store.result(chosen.quality)
+        calibration = Calibration.from_json(result["calibration"])
     return Predictor(
         networks=tuple(load_network(run.store.folder(job)).to(where) for job in chosen.fits),
         task=run.config.make_task(),
@@ -205,6 +251,8 @@ def predictor_of(
         device=where,
         colors=run.config.colors,
         scale=scale,
+        judge=judge,
+        calibration=calibration,
     )
 
 

@@ -11,7 +11,7 @@ from imasks.jobs import write_atomic
 from imasks.runs.progress import duration
 from imasks.runs.results import Outcome
 from imasks.runs.run import Run
-from imasks.runs.summary import LOWER, UPPER, Row, Spread
+from imasks.runs.summary import LOWER, QUALITY, UPPER, Row, Spread
 from imasks.runs.tables import MISSING, span, text
 
 COLUMNS = (
@@ -19,6 +19,7 @@ COLUMNS = (
     *("im_share", "kept", "pseudo_label_score"),
     *("parameters", "steps", "images_seen", "seconds"),
 )
+_QUALITY = tuple(f"quality_{name}" for name in QUALITY.values())
 
 NOTES = f"""\
 One network a seed: the best candidate by validation score of the generation with the best
@@ -31,9 +32,20 @@ validation score (columns generation, validation, test). Test images choose noth
   scores over the seeds that all three have.
 * **steps**: optimiser steps of the network itself.
 * **images seen**: optimiser steps times batch, summed over the network and all networks that had a
-  part in its pseudo-labels, back to the start. Candidates that were not used are not counted.
+  part in its pseudo-labels, EvalNets and their teachers included, back to the start. Candidates
+  that were not used are not counted.
 * **time**: of computing, all seeds, candidates and shared starts counted in.
 * **jobs**: done of all. Where they differ, the approach is not finished: its numbers may change.
+
+Quality is the score that a single prediction may be expected to reach: EvalNets judge what the
+ensemble of the chosen generation says of an image, and their scores are calibrated on the
+validation images. Its table compares it with the true scores of the test images.
+
+* **correlation**, **rank correlation**: of expected and true scores (Pearson, Spearman).
+* **mean error**: mean absolute difference of the two.
+* **bad**: share of predictions with a true score below 0.5.
+* **bad in lowest tenth**: share of these that stands in the tenth with the lowest expected scores;
+  0.1 where scores know nothing, and at most 0.1 / bad.
 """
 
 
@@ -50,7 +62,9 @@ def results_csv(runs: Sequence[Run]) -> str:
     """Write one row for every approach, seed and finished generation."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("data", "score", "approach", "seed", "generation", *COLUMNS, "chosen"))
+    writer.writerow(
+        ("data", "score", "approach", "seed", "generation", *COLUMNS, *_QUALITY, "chosen")
+    )
     for run in runs:
         head = (Path(run.config.data).name, run.config.make_task().primary)
         for one in run.outcomes():
@@ -71,6 +85,8 @@ def results_markdown(runs: Sequence[Run]) -> str:
             f"{config.ladder.width:g}, preset {config.preset}, {seeds}, {config.device}.\n"
         )
         parts.append(markdown_table(run.rows()))
+        if judged := quality_table(run.rows()):
+            parts.append(f"Predicted quality of single predictions:\n\n{judged}")
     return "\n".join([*parts, NOTES])
 
 
@@ -82,6 +98,19 @@ def markdown_table(rows: Sequence[Row]) -> str:
     )
     lines = [names, ("---", *["---:"] * (len(names) - 1))]
     lines += [_cells(row) for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def quality_table(rows: Sequence[Row]) -> str:
+    """Write how well EvalNets judge predictions as a Markdown table; empty if none does."""
+    judged = [row for row in rows if row.quality]
+    if not judged:
+        return ""
+    lines = [("approach", *QUALITY), ("---", *["---:"] * len(QUALITY))]
+    lines += [
+        (row.approach, *(text(row.quality.get(name)) for name in QUALITY.values()))
+        for row in judged
+    ]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -106,8 +135,11 @@ def _cells(row: Row) -> tuple[str, ...]:
 def _records(one: Outcome) -> Iterator[tuple[object, ...]]:
     for step in one.steps:
         values = ("" if (v := getattr(step, name)) is None else v for name in COLUMNS)
+        judged = (step.quality.get(name) for name in QUALITY.values())
+        quality = ("" if v is None else v for v in judged)
         chosen = one.chosen is not None and one.chosen.generation == step.generation
-        yield (one.approach, one.seed, step.generation, *values, "yes" if chosen else "")
+        marked = "yes" if chosen else ""
+        yield (one.approach, one.seed, step.generation, *values, *quality, marked)
 
 
 def _error(spread: Spread | None) -> str:

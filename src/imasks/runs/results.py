@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import stdev
 from typing import Any
 
 from imasks.jobs import Job, Store, in_order
 from imasks.runs.config import RunConfig
 from imasks.runs.plan import Generation, Line, Plan
+
+_TRAINED = ("fit", "grader")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,8 @@ class Step:
             Candidates that were trained and not used are not counted. None where a result is
             missing.
         seconds: of computing up to here, all candidates and the shared start counted in.
+        quality: how well EvalNets tell the scores of the ensemble's predictions of test images, see
+            :func:`imasks.labelling.calibration.prediction_quality`; empty where they do not.
     """
 
     generation: int
@@ -51,6 +55,7 @@ class Step:
     steps: int
     images_seen: int | None
     seconds: float
+    quality: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +123,9 @@ def images_seen(fit: Job, store: Store) -> int | None:
         taught = [
             needed
             for needed in job.inputs
-            if needed.kind != "rank"  # which reads all candidates and teaches none
-            and not (needed.kind == "fit" and voted is not None and needed.key not in voted)
+            # which read all candidates and teach none
+            if needed.kind not in ("rank", "rank_graders")
+            and not (needed.kind in _TRAINED and voted is not None and needed.key not in voted)
         ]
         return all(visit(needed) for needed in taught)
 
@@ -133,7 +139,7 @@ def sortable(score: float) -> float:
 
 def jobs_of(line: Line) -> list[Job]:
     """All jobs of an approach and seed, shared ones included."""
-    return in_order([line.generations[-1].rank])
+    return in_order(line.targets)
 
 
 def _outcome(line: Line, store: Store, primary: str) -> Outcome:
@@ -176,4 +182,10 @@ def _step(generation: Generation, store: Store, primary: str, seconds: Mapping[J
         steps=best["steps"],
         images_seen=images_seen(best_fit(generation, store), store),
         seconds=sum(seconds[job] for job in in_order([generation.rank])),
+        quality=_quality(generation, store),
     )
+
+
+def _quality(generation: Generation, store: Store) -> dict[str, float | None]:
+    job = generation.quality
+    return store.result(job).get("test", {}) if job and store.done(job) else {}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock
@@ -16,6 +17,7 @@ from imasks.data.folder import Dataset, open_dataset
 from imasks.data.memory import cores
 from imasks.errors import UserError
 from imasks.jobs import Job, Store, in_order, run_all
+from imasks.models.evalnet import EvalNetConfig
 from imasks.models.unet import UNetConfig
 from imasks.runs.config import (
     FILE,
@@ -26,17 +28,23 @@ from imasks.runs.config import (
     write_config,
 )
 from imasks.runs.configure import complete, configure, workers_for
+from imasks.runs.cost import steps_of
 from imasks.runs.options import Options
-from imasks.runs.plan import Plan, make_plan, steps_of
+from imasks.runs.plan import Plan, make_plan
 from imasks.runs.progress import makespan, shown
 from imasks.runs.results import Outcome, outcomes
 from imasks.runs.summary import Row, rows
 from imasks.training.pace import seconds_per_step
+from imasks.training.recipe import Recipe
 
 HANDLERS = "imasks.runs.handlers:HANDLERS"
 SETUP = "imasks.runs.run:limit_threads"
 CHECKSUMS, LOCK = "checksums.json", ".lock"
 OURS = (CHECKSUMS, LOCK)  # there before run.toml is
+NETWORKS: Mapping[str, Callable[..., UNetConfig | EvalNetConfig]] = {  # of jobs that train
+    "fit": UNetConfig,
+    "grader": EvalNetConfig,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,41 +205,43 @@ def limit_threads(count: int) -> None:
 
 
 def estimate(run: Run, *, workers: int) -> Mapping[str, float]:
-    """Measure a few steps of every width and estimate the seconds of a run.
+    """Measure a few steps of every kind and width of network and estimate the seconds of a run.
 
     Returns:
         "computing": summed over processes; "waiting": on the clock, with so many workers.
     """
     jobs = [job for job in in_order(run.plan.targets) if not run.store.done(job)]
-    fits = _seconds_of_fits([job for job in jobs if job.kind == "fit"], run.config)
-    weight = sum(job.weight for job in jobs if job.kind == "fit")
-    rate = sum(fits.values()) / weight if weight else 0.0
-    seconds = {job.key: fits.get(job.key, rate * job.weight) for job in jobs}
+    trained = [job for job in jobs if job.kind in NETWORKS]
+    measured = _seconds_of_trainings(trained, run.config)
+    weight = sum(job.weight for job in trained)
+    rate = sum(measured.values()) / weight if weight else 0.0
+    seconds = {job.key: measured.get(job.key, rate * job.weight) for job in jobs}
     return {
         "computing": sum(seconds.values()),
         "waiting": makespan(jobs, seconds, workers=workers),
     }
 
 
-def _seconds_of_fits(jobs: Sequence[Job], config: RunConfig) -> dict[str, float]:
-    task, recipe = config.make_task(), config.how.recipe
-    pace: dict[float, float] = {}
+def _seconds_of_trainings(jobs: Sequence[Job], config: RunConfig) -> dict[str, float]:
+    pace: dict[tuple[str, float], float] = {}
     found = {}
     before = torch.get_num_threads()
     limit_threads(config.threads)
     for job in jobs:
-        network = UNetConfig(**job.params["network"])  # type: ignore[arg-type]
-        if network.width not in pace:
-            pace[network.width] = seconds_per_step(
+        p: Any = job.params
+        network, recipe = NETWORKS[job.kind](**p["network"]), Recipe(**p["recipe"])
+        kind = (job.kind, network.width)
+        if kind not in pace:
+            pace[kind] = seconds_per_step(
                 network,
-                task,
+                config.make_task(),
                 recipe,
                 size=config.preparation.size,
                 device=torch.device(config.device),
                 precision=recipe.precision,
             )
         # augmentation and validation come on top: about a fifth
-        found[job.key] = 1.2 * pace[network.width] * steps_of(job, config)
+        found[job.key] = 1.2 * pace[kind] * steps_of(job, config)
     torch.set_num_threads(before)
     return found
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
 from imasks.runs.results import Outcome
 
 LOWER, UPPER = "LDT", "FDT"  # the bounds that every other approach is measured against
+QUALITY = {  # columns of a table, and the numbers they show
+    "correlation": "pearson",
+    "rank correlation": "spearman",
+    "mean error": "mae",
+    "bad": "bad",
+    "bad in lowest tenth": "bad_in_lowest_tenth",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +64,7 @@ class Row:
         parameters: of the chosen networks, one number a seed.
         steps: optimiser steps of the chosen networks, likewise.
         images_seen: see :class:`imasks.runs.results.Step`, likewise.
+        quality: likewise, each number over seeds; empty without EvalNets.
         seconds: computing time of all seeds.
         complete: whether every seed is finished.
         progress: "jobs done / jobs".
@@ -75,6 +83,7 @@ class Row:
     seconds: float
     complete: bool
     progress: str
+    quality: Mapping[str, Spread] = field(default_factory=dict)
 
 
 def rows(found: Iterable[Outcome]) -> list[Row]:
@@ -132,7 +141,14 @@ def _row(name: str, found: list[Outcome]) -> Row:
         seconds=sum(one.seconds for one in mine),
         complete=all(one.complete for one in mine),
         progress=f"{sum(one.done for one in mine)}/{sum(one.jobs for one in mine)}",
+        quality=_quality([step.quality for step in chosen]),
     )
+
+
+def _quality(found: Sequence[Mapping[str, float | None]]) -> dict[str, Spread]:
+    names = dict.fromkeys(name for one in found for name in one)
+    spreads = {name: Spread.of(one.get(name) for one in found) for name in names}
+    return {name: spread for name, spread in spreads.items() if spread is not None}
 
 
 def _tested(name: str, found: list[Outcome]) -> dict[int, float]:

@@ -12,8 +12,8 @@ from rich.text import Text
 from imasks.jobs import in_order
 from imasks.runs.progress import Progression, duration
 from imasks.runs.results import Outcome, jobs_of
-from imasks.runs.run import Run
-from imasks.runs.summary import LOWER, UPPER, Row, Spread
+from imasks.runs.run import NETWORKS, Run
+from imasks.runs.summary import LOWER, QUALITY, UPPER, Row, Spread
 
 MISSING = "-"
 
@@ -57,7 +57,28 @@ def results_table(rows: Sequence[Row], *, score: str) -> RenderableType:
         notes.insert(1, f"to {LOWER}: test score less that of {LOWER}, paired by seed{error};")
     if not all(row.complete for row in rows):
         notes.append("Not finished: run the same command again to go on.")
-    return Group(table, Text(" ".join(notes), style="dim"))
+    parts: list[RenderableType] = [table, Text(" ".join(notes), style="dim")]
+    if judged := [row for row in rows if row.quality]:
+        parts += [Text(), _quality_table(judged, score)]
+    return Group(*parts)
+
+
+def _quality_table(rows: Sequence[Row], score: str) -> RenderableType:
+    table = Table(
+        title=f"Quality: the {score} EvalNets expect of each test image's prediction, against true "
+        "ones",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    table.add_column("approach")
+    for name in QUALITY:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(row.approach, *(text(row.quality.get(name)) for name in QUALITY.values()))
+    return table
 
 
 def start_note(found: Sequence[Outcome]) -> str | None:
@@ -93,7 +114,7 @@ def plan_table(run: Run, times: Mapping[str, float], *, workers: int) -> Rendera
             name,
             str(len(lines)),
             str(len(lines[0].generations) - 1),
-            str(sum(job.kind == "fit" for job in jobs)),
+            str(sum(job.kind in NETWORKS for job in jobs)),
             str(len(jobs)),
             str(sum(not run.store.done(job) for job in jobs)),
         )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from imasks.data.arrays import Arrays
 from imasks.encoding import IGNORE
 from imasks.jobs import Job, Store, write_atomic
+from imasks.labelling.judge import Judge
 from imasks.labelling.labellers import load_pseudo_labels
 from imasks.models.evalnet import EvalNet
 from imasks.models.unet import UNet
@@ -67,17 +68,36 @@ def load_unet(key: str, job: Job, store: Store) -> UNet:
     return network.to(device_of(job))
 
 
-def best_graders(job: Job, store: Store) -> list[EvalNet]:
-    """Load the best n EvalNets among a job's inputs."""
+def chosen_graders(job: Job, store: Store) -> list[str]:
+    """Keys of the best n EvalNets among a job's inputs; none where it has none."""
     p: Any = job.params
-    ranked = store.result(inputs_of(job, "rank_graders")[0])["ranked"]
+    return [
+        key
+        for rank in inputs_of(job, "rank_graders")
+        for key in store.result(rank)["ranked"][: p["models"]]
+    ]
+
+
+def best_graders(
+    job: Job, store: Store, *, device: torch.device | None = None
+) -> tuple[EvalNet, ...]:
+    """Load the best n EvalNets among a job's inputs, by default to where the job computes."""
     by_key = {one.key: one for one in inputs_of(job, "grader")}
     found = []
-    for key in ranked[: p["models"]]:
+    for key in chosen_graders(job, store):
         network = load_network(store.folder(by_key[key]))
         assert isinstance(network, EvalNet)
-        found.append(network.to(device_of(job)))
-    return found
+        found.append(network.to(device or device_of(job)))
+    return tuple(found)
+
+
+def judge_of(job: Job, store: Store, *, device: torch.device | None = None) -> Judge:
+    """Load the EvalNets of a quality job, to be asked as that job asks them."""
+    return Judge(
+        evalnets=best_graders(job, store, device=device),
+        task=task_of(job),
+        plain=inputs_of(job, "grader")[0].params["pairs"] == "plain",
+    )
 
 
 def ensemble_overlaps(
@@ -87,13 +107,24 @@ def ensemble_overlaps(
 
     M images, which the split may show in tiles.
     """
-    assert split.labels is not None
-    found = []
-    for rows, each in probabilities(networks, split.images, task, device=device):
-        truth = torch.from_numpy(np.ascontiguousarray(split.labels[rows])).to(device)
-        predicted = task.discrete(each.mean(0), reserved=False)
-        found.append(task.overlaps(predicted, truth).cpu())
+    found = [
+        overlaps_of(each, split, rows, task)
+        for rows, each in probabilities(networks, split.images, task, device=device)
+    ]
     return sum_by_image(torch.cat(found), split)
+
+
+def overlaps_of(probabilities: Tensor, split: Arrays, rows: slice, task: Task) -> Tensor:
+    """Overlaps int64 [n, K, 3], on the CPU, of the mean of [E, n, C, H, W] with the truth."""
+    assert split.labels is not None
+    truth = torch.from_numpy(np.ascontiguousarray(split.labels[rows])).to(probabilities.device)
+    predicted = task.discrete(probabilities.mean(0), reserved=False)
+    return task.overlaps(predicted, truth).cpu()
+
+
+def has_truth(labels: np.ndarray) -> np.ndarray:
+    """Say which of [N, P, H, W] have any pixel that is not void: bool [N]."""
+    return np.array([(one != IGNORE).any() for one in labels], np.bool_)
 
 
 def against_truth(folder: Path, split: Arrays, task: Task) -> dict[str, float]:

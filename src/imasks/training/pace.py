@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import torch
+from torch import Tensor, nn
 
+from imasks.models.evalnet import EvalNetConfig, make_evalnet
 from imasks.models.unet import UNetConfig, make_unet
 from imasks.tasks import Task
 from imasks.training.fit import make_optimiser
+from imasks.training.grading import grading_loss
 from imasks.training.predict import autocast
 from imasks.training.recipe import Precision, Recipe
 
 
 def seconds_per_step(
-    config: UNetConfig,
+    config: UNetConfig | EvalNetConfig,
     task: Task,
     recipe: Recipe,
     *,
@@ -24,24 +28,44 @@ def seconds_per_step(
     steps: int = 4,
 ) -> float:
     """Time training steps on random images, without augmentation; the fastest of a few."""
-    network = make_unet(config, device).train()
-    optimiser = make_optimiser(network, recipe)
-    shape = (recipe.batch, config.in_channels, *size)
-    images = torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last) * 255
-    labels = torch.zeros(recipe.batch, task.planes, *size, dtype=torch.uint8, device=device)
+    images = _random((recipe.batch, config.in_channels, *size), device) * 255
+    if isinstance(config, EvalNetConfig):
+        network, loss = _evalnet(config, images)
+    else:
+        network, loss = _unet(config, task, recipe, images)
+    optimiser = make_optimiser(network.train(), recipe)
     seconds = []
     for _ in range(steps + 1):  # the first one warms up
         begin = time.perf_counter()
         with autocast(device, precision):
-            logits = network(images)
-        loss = task.loss(logits, labels, kind=recipe.loss)
+            value = loss()
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        value.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - begin)
     return min(seconds[1:])
+
+
+def _unet(
+    config: UNetConfig, task: Task, recipe: Recipe, images: Tensor
+) -> tuple[nn.Module, Callable[[], Tensor]]:
+    network = make_unet(config, images.device)
+    shape = (len(images), task.planes, *images.shape[2:])
+    labels = torch.zeros(shape, dtype=torch.uint8, device=images.device)
+    return network, lambda: task.loss(network(images), labels, kind=recipe.loss)
+
+
+def _evalnet(config: EvalNetConfig, images: Tensor) -> tuple[nn.Module, Callable[[], Tensor]]:
+    network = make_evalnet(config, images.device)
+    masks = _random((len(images), config.mask_channels, *images.shape[2:]), images.device)
+    targets = torch.zeros(len(images), 1 + config.detection, config.classes, device=images.device)
+    return network, lambda: grading_loss(network(images, masks), targets)
+
+
+def _random(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last)
 
 
 def choose_precision(

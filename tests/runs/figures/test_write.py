@@ -1,13 +1,14 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from imasks.data.arrays import load_arrays
-from imasks.jobs import in_order
+from imasks.jobs import Job, in_order
 from imasks.runs.figures import sources
 from imasks.runs.figures.write import figures_of, rendered, slug, write_figures
 from imasks.runs.results import best_fit
@@ -123,10 +124,18 @@ def test_rivals_are_scored_as_their_records_say(study):
 
 
 def test_predicted_scores_are_drawn_where_a_job_left_them(study):
-    label = study.plan.lines[2].generations[1].label
-    path = study.store.folder(label) / "scores.json"
-    path.write_text(json.dumps({"predicted": [0.1, 0.5, float("nan")], "true": [0.2, 0.6, 0.7]}))
-    drawn = {one.name: one for one in figures_of([study], ["cells"])}
+    *others, line = study.plan.lines
+    judged = []
+    for one in line.generations:
+        job = Job(kind="quality", params={}, inputs=(one.rank,))
+        folder = study.store.folder(job)
+        folder.mkdir()
+        text = json.dumps({"predicted": [0.1, 0.5, float("nan")], "true": [0.2, 0.6, 0.7]})
+        (folder / "scores.json").write_text(text)
+        study.store.finish(job, {"test": {"mae": 0.1}})
+        judged.append(replace(one, quality=job))
+    plan = replace(study.plan, lines=(*others, replace(line, generations=tuple(judged))))
+    drawn = {one.name: one for one in figures_of([replace(study, plan=plan)], ["cells"])}
     assert "2 points; correlation 1.00, mean absolute error 0.100" in (
         drawn["predicted_score_im_seed_0"].alt
     )

@@ -122,7 +122,9 @@ def contest(run: Run) -> Contest | None:
     rows = {row.approach: row for row in run.rows() if row.val is not None}
     lines = [line for line in run.plan.lines if line.approach.name in rows]
     full = _best([line for line in lines if line.approach.truth == "all"], rows)
-    other = _best([line for line in lines if line.approach.start is not None], rows)
+    other = _best(
+        [line for line in lines if line.approach.start and not line.approach.needs_truth], rows
+    )
     if full is None or other is None:
         return None
     chosen = {(one.approach, one.seed): one.chosen for one in run.outcomes() if one.chosen}
@@ -138,25 +140,27 @@ def contest(run: Run) -> Contest | None:
 
 
 def predicted_scores(run: Run) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Read predicted and true scores of every approach that has a job which wrote them.
+    """Read predicted and true scores of every approach whose predictions are judged by EvalNets.
 
-    Such a job leaves ``scores.json`` in its folder: {"predicted": [...], "true": [...]}.
+    Of each approach the first seed that has any, and of that the generation with the best
+    validation score. The job leaves ``scores.json``: {"predicted": [...], "true": [...]}.
 
     Yields:
         The approach's name, and both as float64 [N], N >= 1, pairs that are no numbers left out.
     """
+    chosen = {(one.approach, one.seed): one.chosen for one in run.outcomes()}
     seen = set()
     for line in run.plan.lines:
-        for job in in_order([line.generations[-1].rank]):
-            path = run.store.folder(job) / "scores.json"
-            if job in seen or not run.store.done(job) or not path.is_file():
-                continue
-            seen.add(job)
-            found = json.loads(path.read_bytes())
-            pairs = np.array([found["predicted"], found["true"]], np.float64)
-            pairs = pairs[:, np.isfinite(pairs).all(0)]
-            if pairs.shape[1]:
-                yield f"{line.approach.name}, seed {line.seed}", pairs[0], pairs[1]
+        name, best = line.approach.name, chosen[line.approach.name, line.seed]
+        job = line.generations[best.generation].quality if best else None
+        if name in seen or job is None or not run.store.done(job):
+            continue
+        found = json.loads((run.store.folder(job) / "scores.json").read_bytes())
+        pairs = np.array([found["predicted"], found["true"]], np.float64)
+        pairs = pairs[:, np.isfinite(pairs).all(0)]
+        if pairs.shape[1]:
+            seen.add(name)
+            yield f"{name}, seed {line.seed}", pairs[0], pairs[1]
 
 
 def _panel(run: Run, title: str, ylabel: str, curves: Sequence[Curve]) -> Panel | None:

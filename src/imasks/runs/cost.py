@@ -1,0 +1,47 @@
+"""What jobs are expected to cost, for progress and estimates; no result depends on it.
+
+The unit is training on one image of 256 x 256 pixels with a U-Net of width 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from imasks.approaches.generation import Source
+from imasks.jobs import Job
+from imasks.runs.config import RunConfig
+
+EVALNET = 0.7  # of a U-Net of the same width, measured
+FORWARD = 1 / 3  # of a training step
+COPIES = 3  # of 1 to 5: what a judged pair is expected to be shown
+
+
+def training(width: float, config: RunConfig) -> float:
+    """Cost of training a U-Net on one image.
+
+    Small networks are bound by memory traffic, which grows with the width, not with its square.
+    """
+    H, W = config.preparation.size
+    return width * H * W / 256**2
+
+
+def grading(config: RunConfig) -> float:
+    """Cost of training an EvalNet on one pair."""
+    return EVALNET * training(config.how.grader_width * config.ladder.width, config)
+
+
+def pairs_of(wanted: Sequence[Source], images: Mapping[str, int]) -> int:
+    """Pairs of a training set, if no image is filtered out."""
+    split = {"labeled": "labeled", "full": "unlabeled", "pseudo": "unlabeled"}
+    return sum(
+        images[split[source.pairs]] * max(1, source.frozen) * (COPIES if source.graded else 1)
+        for source in wanted
+    )
+
+
+def steps_of(job: Job, config: RunConfig) -> float:
+    """Optimiser steps of a job that trains; a step that takes twice as long counts as two."""
+    p: Any = job.params
+    step = training(p["network"]["width"], config) * p["recipe"]["batch"]
+    return float(job.weight / (step * EVALNET if job.kind == "grader" else step))
