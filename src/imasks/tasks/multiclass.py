@@ -1,0 +1,124 @@
+"""The task in which every pixel has one class.
+
+Shape letters: N images, K user classes, P planes of a discrete mask (1 for binary and multiclass,
+K for multilabel), C network outputs, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from imasks.encoding import IGNORE
+from imasks.tasks.task import EPSILON, LossName, SoftTarget, Task
+
+
+@final
+class Multiclass(Task):
+    """One class a pixel; K + 1 logits, index 0 reserved for the inconsistency mask."""
+
+    name = "multiclass"
+    primary = "miou"
+    detects = True
+
+    @property
+    def outputs(self) -> int:
+        return len(self.classes) + 1
+
+    @property
+    def planes(self) -> int:
+        return 1
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return logits.float().softmax(1)
+
+    def discrete(self, probabilities: Tensor, *, reserved: bool = True) -> Tensor:
+        if reserved:
+            return probabilities.argmax(1, keepdim=True).to(torch.uint8)
+        return (probabilities[:, 1:].argmax(1, keepdim=True) + 1).to(torch.uint8)
+
+    def consensus(self, probabilities: Tensor) -> Tensor:
+        return self.discrete(probabilities.mean(0))
+
+    def view_consensus(self, probabilities: Tensor) -> Tensor:
+        return self.discrete(probabilities.mean(0))
+
+    def loss(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        *,
+        kind: LossName = "paper",
+        soft: SoftTarget | None = None,
+    ) -> Tensor:
+        # both names mean categorical cross-entropy here
+        log = logits.float().log_softmax(1)
+        total = F.nll_loss(log, labels[:, 0].long(), ignore_index=IGNORE, reduction="sum")
+        counted = labels != IGNORE
+        if soft is None:
+            return total / counted.sum().clamp(min=1)
+        weight = soft.weight.masked_fill(counted, 0)
+        total = total - (soft.target * log * weight).sum()
+        return total / (counted.sum() + weight.sum()).clamp(min=1)
+
+    def mean(self, probabilities: Tensor) -> Tensor:
+        mean = probabilities.mean(0)
+        classes = mean[:, 1:] + EPSILON  # all alike where nothing but the reserved index is likely
+        return torch.cat([torch.zeros_like(mean[:, :1]), classes / classes.sum(1, keepdim=True)], 1)
+
+    def sureness(self, probabilities: Tensor) -> Tensor:
+        K = len(self.classes)
+        doubt = 1 - probabilities[:, 1:].amax(1, keepdim=True)
+        return (1 - doubt * K / max(1, K - 1)).clamp(min=0)
+
+    def overlaps(self, predicted: Tensor, truth: Tensor) -> Tensor:
+        matrix = confusion(predicted, truth, classes=self.outputs)
+        hit = matrix.diagonal(dim1=1, dim2=2)
+        counts = torch.stack([hit, matrix.sum(1), matrix.sum(2)], dim=-1)
+        return counts[:, 1:]
+
+    def scores(self, overlaps: Tensor) -> dict[str, Tensor]:
+        hit, predicted, true = overlaps.double().unbind(-1)
+        per_class = hit / (predicted + true - hit)
+        present = true > 0
+        absent = ~present.any(1)
+        miou = per_class.where(present, 0).sum(1) / present.sum(1)
+        accuracy = hit.sum(1) / true.sum(1)
+        nan = float("nan")  # an image that is void everywhere has no score
+        return {"miou": miou.where(~absent, nan), "pixel_accuracy": accuracy.where(~absent, nan)}
+
+    def to_user(self, labels: Tensor) -> Tensor:
+        return torch.where(labels == IGNORE, labels, labels.clamp(min=1) - 1)
+
+    def mask_input(self, masks: Tensor) -> Tensor:
+        index = torch.arange(self.outputs, device=masks.device).view(1, -1, 1, 1)
+        return (masks == index).float()
+
+    def pair_quality(self, masks: Tensor, truth: Tensor, region: Tensor | None = None) -> Tensor:
+        hit, predicted, true = self.overlaps(masks, truth).double().unbind(-1)
+        pixels = (truth != IGNORE).sum((2, 3))
+        if region is None:
+            detected = true > 0.01 * pixels
+            cut = torch.zeros_like(pixels, dtype=torch.bool)
+        else:
+            left = self.overlaps(truth.masked_fill(region, 0), truth)[..., 0]
+            detected = (true > 0) & ((left >= 0.3 * true) | (left >= 0.1 * pixels))
+            cut = region.flatten(1).any(1, keepdim=True)
+        iou = (hit / (predicted + true - hit)).where(detected, 0)
+        # the reserved index is right wherever something was cut out
+        return torch.stack([torch.cat([cut, iou], 1), torch.cat([cut, detected], 1)], 1).float()
+
+
+def confusion(predicted: Tensor, truth: Tensor, *, classes: int) -> Tensor:
+    """Confusion matrices int64 [N, true, predicted] of index masks [N, 1, H, W].
+
+    Pixels whose truth is IGNORE are left out.
+    """
+    N = len(truth)
+    image = torch.arange(N, device=truth.device).view(N, 1, 1, 1)
+    index = (image * classes + truth.long()) * classes + predicted.long()
+    counted = index[truth != IGNORE]
+    return torch.bincount(counted, minlength=N * classes * classes).view(N, classes, classes)
