@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from imasks.approaches.generation import Source, assemble, pseudo_part
-from imasks.approaches.recipes import Policy
+from imasks.approaches.presets import Policy
 from imasks.data.arrays import Arrays
 from imasks.data.augment import Augmentation
 from imasks.labelling.agree import Morphology

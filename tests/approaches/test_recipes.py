@@ -1,15 +1,9 @@
 import pytest
 
 from imasks.approaches.generation import Source, sources, to_json, width
-from imasks.approaches.recipes import (
-    APPROACHES,
-    DEFAULT_LADDER,
-    LADDERS,
-    PRESETS,
-    STRENGTHS,
-    Preset,
-    find_approach,
-)
+from imasks.approaches.ladders import DEFAULT_LADDER, LADDERS, STRENGTHS
+from imasks.approaches.presets import PRESETS, Preset
+from imasks.approaches.recipes import APPROACHES, find_approach
 from imasks.data.augment import Augmentation
 from imasks.errors import UserError
 

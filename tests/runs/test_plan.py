@@ -2,7 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from imasks.approaches.recipes import APPROACHES, LADDERS, PRESETS
+from imasks.approaches.ladders import LADDERS
+from imasks.approaches.presets import PRESETS
+from imasks.approaches.recipes import APPROACHES
 from imasks.data.prepare import Preparation
 from imasks.jobs import in_order
 from imasks.runs import cost

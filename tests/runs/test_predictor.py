@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from imasks.approaches.recipes import LADDERS, PRESETS
+from imasks.approaches.ladders import LADDERS
+from imasks.approaches.presets import PRESETS
 from imasks.data.prepare import Preparation, resize_image
 from imasks.errors import UserError
 from imasks.labelling.calibration import Calibration

@@ -14,7 +14,8 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from imasks.approaches.approach import Approach
-from imasks.approaches.recipes import Ladder, Policy, Preset
+from imasks.approaches.ladders import Ladder
+from imasks.approaches.presets import Policy, Preset
 from imasks.data.arrays import Arrays
 from imasks.data.augment import Augmentation
 from imasks.labelling.labellers import PseudoLabels

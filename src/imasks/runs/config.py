@@ -14,7 +14,8 @@ from typing import Any, cast
 import tomli_w
 import torch
 
-from imasks.approaches.recipes import Ladder, Policy, Preset
+from imasks.approaches.ladders import Ladder
+from imasks.approaches.presets import Policy, Preset
 from imasks.data.augment import Augmentation
 from imasks.data.prepare import Preparation
 from imasks.errors import UserError

@@ -9,16 +9,9 @@ from typing import Any, get_args
 
 import torch
 
-from imasks.approaches.recipes import (
-    DEFAULT_LADDER,
-    LADDERS,
-    PRESETS,
-    InputPolicy,
-    LabelPolicy,
-    Ladder,
-    Preset,
-    find_approach,
-)
+from imasks.approaches.ladders import DEFAULT_LADDER, LADDERS, Ladder
+from imasks.approaches.presets import PRESETS, InputPolicy, LabelPolicy, Preset
+from imasks.approaches.recipes import find_approach
 from imasks.data.checksum import checksum
 from imasks.data.folder import Dataset
 from imasks.data.memory import cores
@@ -183,7 +176,12 @@ def _preset(options: Options) -> Preset:
         )
     precision = _choice("precision", options.precision, ("auto", *get_args(Precision)))
     numeric = _given(precision=None if precision == "auto" else precision)
-    asked = _given(steps=options.steps, batch=options.batch, learning_rate=options.learning_rate)
+    asked = _given(
+        steps=options.steps,
+        batch=options.batch,
+        learning_rate=options.learning_rate,
+        select=_choice("keep", options.keep, ("last", "score")),
+    )
     if options.epochs is not None:
         if options.steps is not None:
             raise UserError(

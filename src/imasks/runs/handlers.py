@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from imasks.approaches.generation import Source, assemble
-from imasks.approaches.recipes import Policy
+from imasks.approaches.presets import Policy
 from imasks.data.arrays import load_arrays, prepare
 from imasks.data.augment import Augmentation
 from imasks.data.card import shorten

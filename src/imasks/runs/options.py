@@ -58,6 +58,10 @@ class Options:
     )
     batch: int | None = _option(None, "Image-mask pairs per step.", least=1)
     learning_rate: float | None = _option(None, "Peak learning rate.", least=0)
+    keep: str | None = _option(
+        None,
+        "The weights that are kept: of the 'last' epoch, or of the best by validation 'score'.",
+    )
     im_input: str | None = _option(
         None, "Pixels under the inconsistency mask: show them 'black' or 'keep' them."
     )

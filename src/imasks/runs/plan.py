@@ -23,7 +23,8 @@ from typing import Any
 
 from imasks.approaches.approach import Approach
 from imasks.approaches.generation import sources, to_json, width
-from imasks.approaches.recipes import STRENGTHS, find_approach
+from imasks.approaches.ladders import STRENGTHS
+from imasks.approaches.recipes import find_approach
 from imasks.jobs import Job
 from imasks.models.evalnet import EvalNetConfig
 from imasks.models.unet import UNetConfig
