@@ -9,7 +9,7 @@ from typing import Any
 from imasks.approaches.recipes import find_approach
 from imasks.errors import UserError
 from imasks.jobs import Job, in_order
-from imasks.runs.plan import Generation, Line
+from imasks.runs.line import Generation, Line
 from imasks.runs.results import sortable
 from imasks.runs.run import Run
 

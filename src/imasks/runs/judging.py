@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from imasks.data.arrays import Arrays, load_arrays
+from imasks.data.augment import Augmentation
 from imasks.encoding import IGNORE
 from imasks.errors import UserError
 from imasks.jobs import Handler, Job, Store, write_atomic
@@ -67,6 +68,8 @@ def do_grader(job: Job, store: Store) -> dict[str, Any]:
             _pairs(job, store, "labeled"),
             _pairs(job, store, "val"),
             recipe,
+            # METHOD 8 changes half of the pairs of one kind only
+            views=Augmentation() if p["pairs"] == "plain" else None,
             seed=seed,
             device=device,
         ),

@@ -10,7 +10,8 @@ from typing import Any
 
 from imasks.jobs import Job, Store, in_order
 from imasks.runs.config import RunConfig
-from imasks.runs.plan import Generation, Line, Plan
+from imasks.runs.line import Generation, Line
+from imasks.runs.plan import Plan
 
 _TRAINED = ("fit", "grader")
 

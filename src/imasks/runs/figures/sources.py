@@ -23,7 +23,7 @@ from imasks.models.weights import load_network
 from imasks.runs.figures.lines import Curve, Panel
 from imasks.runs.figures.masks import Course, Labelled, Rivals, Voted
 from imasks.runs.figures.painting import spread_of
-from imasks.runs.plan import Generation, Line
+from imasks.runs.line import Generation, Line
 from imasks.runs.results import Step, best_fit, sortable
 from imasks.runs.run import Run
 from imasks.runs.summary import Row, Spread
