@@ -223,3 +223,16 @@ def test_approaches_are_listed(imasks):
     code, text = imasks("approaches")
     assert code == 0
     assert "Noisy Student" in text
+
+
+def test_all_leaves_out_what_the_data_lack(tiny_cells, tmp_path, imasks):
+    data = tmp_path / "data"
+    shutil.copytree(tiny_cells, data)
+    shutil.rmtree(data / "unlabeled" / "masks")
+    code, text = imasks(
+        "study", data, "--out", tmp_path / "s", "--approaches", "all", "--dry-run", FAST
+    )
+    assert code == 0, text
+    for name in ("FDT", "AFDT", "GT-IM++"):
+        assert f"left out {name}: {name} needs the true masks" in text
+    assert "IM++" in text

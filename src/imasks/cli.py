@@ -202,13 +202,19 @@ def study(
 
     Starts that approaches share are trained once. Approaches and seeds can be added later.
     """
-    from imasks.approaches.recipes import APPROACHES
     from imasks.data.folder import open_dataset
+    from imasks.runs.configure import possible
 
     check_value("seeds", seeds, int, least=1)
-    everything = approaches.strip().lower() == "all"
-    names = list(APPROACHES) if everything else approaches.split(",")
-    _study(open_dataset(data), out, names, list(range(seeds)), options, may_grow=True, dry=dry_run)
+    dataset = open_dataset(data)
+    names = approaches.split(",")
+    if approaches.strip().lower() == "all":
+        lacks = possible(dataset)
+        names = [name for name, reason in lacks.items() if not reason]
+        for name, reason in lacks.items():
+            if reason:
+                _say(f"{name}: {reason}", warning="left out")
+    _study(dataset, out, names, list(range(seeds)), options, may_grow=True, dry=dry_run)
 
 
 @app.command()

@@ -11,7 +11,7 @@ import torch
 
 from imasks.approaches.ladders import DEFAULT_LADDER, LADDERS, Ladder
 from imasks.approaches.presets import PRESETS, InputPolicy, LabelPolicy, Preset
-from imasks.approaches.recipes import find_approach
+from imasks.approaches.recipes import APPROACHES, find_approach
 from imasks.data.checksum import checksum
 from imasks.data.folder import Dataset
 from imasks.data.memory import cores
@@ -128,6 +128,18 @@ def check_needs(dataset: Dataset, name: str) -> None:
             value=f"{len(without)} of {len(unlabeled)} have none, {without[0]} for one",
             remedy="It is a yardstick for data sets that are labeled already; leave it out.",
         )
+
+
+def possible(dataset: Dataset) -> dict[str, str]:
+    """All approaches, each with what a data set lacks for it; empty if it can be trained."""
+    found = {}
+    for name in APPROACHES:
+        try:
+            check_needs(dataset, name)
+            found[name] = ""
+        except UserError as error:
+            found[name] = error.what
+    return found
 
 
 def workers_for(options: Options, how: Preset, device: str) -> int:
