@@ -156,7 +156,7 @@ def test_predicted_quality_is_what_the_quality_job_said(study, tmp_path):
             assert set(one.class_quality) <= set(predictor.task.classes)
             assert predictor.task.detects or not one.class_quality
         predict_files(predictor, inputs, tmp_path / name)
-        rows = list(csv.DictReader((tmp_path / name / "predictions.csv").open()))
+        rows = list(csv.DictReader(io.StringIO((tmp_path / name / "predictions.csv").read_text())))
         assert [float(row["quality"]) for row in rows] == pytest.approx(found, abs=1e-6)
         assert ("quality/a" in rows[0]) == predictor.task.detects
         tiles = dataclasses.replace(predictor, scale="native")
