@@ -14,6 +14,7 @@ from imasks.jobs import Job, Store
 from imasks.runs import judging
 from imasks.runs.judging import do_choose, do_grade, do_quality, do_rank_graders
 from imasks.tasks import Binary
+from imasks.training.batches import mix
 
 TASK = {"name": "binary", "classes": ["x"]}
 N, SIDE = 8, 16
@@ -288,3 +289,9 @@ def test_evalnets_are_ranked(tmp_path):
     found = do_rank_graders(Job(kind="rank_graders", params={"keep": 4}, inputs=graders), store)
     assert found["ranked"] == [graders[k].key for k in (1, 3, 0, 4)]
     assert found["val_ranked"] == [-0.1, -0.2, -0.3, -0.4]
+
+
+def test_no_evalnet_draws_what_a_candidate_draws():
+    grader = Job(kind="grader", params={"seed": [0, 0]})
+    drawn = {mix(0, generation, k) for generation in range(6) for k in range(10)}
+    assert judging.seed_of(grader) not in drawn

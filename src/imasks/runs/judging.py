@@ -59,7 +59,7 @@ from imasks.training.recipe import Recipe
 def do_grader(job: Job, store: Store) -> dict[str, Any]:
     """Train one EvalNet on the masks that a start's candidates make of labeled images."""
     p: Any = job.params
-    recipe, seed, device = Recipe(**p["recipe"]), mix(*p["seed"], 7), device_of(job)
+    recipe, seed, device = Recipe(**p["recipe"]), seed_of(job), device_of(job)
     network = seeded_network(make_evalnet, EvalNetConfig(**p["network"]), seed=seed, device=device)
     fitted = fit(
         network,
@@ -88,6 +88,12 @@ def do_grader(job: Job, store: Store) -> dict[str, Any]:
         "pairs": fitted.pairs,
         "parameters": sum(v.numel() for v in fitted.network.parameters()),
     }
+
+
+def seed_of(job: Job) -> int:
+    """Return the seed of one EvalNet: of four numbers, as U-Nets have theirs of three."""
+    p: Any = job.params
+    return mix(*p["seed"], 0, 7)
 
 
 def _pairs(job: Job, store: Store, split: str) -> Pairs:
@@ -119,7 +125,7 @@ def _pairs(job: Job, store: Store, split: str) -> Pairs:
         voted,
         task,
         loops=p["loops"][int(validates)],
-        seed=mix(p["seed"][0], int(validates), 8),  # all EvalNets of a start see the same pairs
+        seed=mix(p["seed"][0], int(validates), 0, 8),  # all EvalNets of a start see the same pairs
         device=device,
     )
 
