@@ -21,8 +21,8 @@ class Approach:
             supervised itself and has no generations.
         truth: which true masks are trained on: of the labeled images, or of all.
         labeled: how labeled pairs are shown: as they are, or augmented.
-        labels: how pseudo-labels are made: "top-1": by the best network; "ensemble": by the mean
-            of the top n; "views": by the best network on several views of the image;
+        labels: how pseudo-labels are made: "top-1": by the best network; "ensemble": by the
+            top n together; "views": by the best network on several views of the image;
             "inconsistency": where the top n agree; "best": by whichever candidate's mask EvalNets
             find best, if it is good enough.
         consistency: instead of generations, the best network of the start goes on learning, to

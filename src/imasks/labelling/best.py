@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from imasks.labelling.grading import answer
-from imasks.labelling.labellers import PseudoLabels
+from imasks.labelling.labellers import PseudoLabels, create_array
 from imasks.tasks import Task
 from imasks.training.predict import images_on, votes
 from imasks.training.recipe import Precision
@@ -37,7 +37,7 @@ def write_best_labels(
     A label kept before competes with the new ones, and no pair that was kept is dropped again.
 
     Args:
-        folder: receives labels.npy, im.npy and region.npy (both empty: nothing is cut out),
+        folder: receives labels.npy, im.npy and region.npy (these two empty: nothing is cut out),
             keep.npy, and score.npy, float32 [N], the predicted score of each label.
         networks: E networks in evaluation mode on the device.
         evalnets: in evaluation mode on the device; their mean counts.
@@ -56,7 +56,7 @@ def write_best_labels(
     N, H, W, _ = images.shape
     shapes = {"labels": (N, task.planes, H, W), "im": (N, task.planes, H, W), "region": (N, H, W)}
     kinds = {"labels": np.uint8, "im": np.bool_, "region": np.bool_}
-    out = {name: _create(folder, name, shapes[name], kinds[name]) for name in shapes}
+    out = {name: create_array(folder, name, shapes[name], kinds[name]) for name in shapes}
     score = np.zeros(N, np.float32)
     for rows, voted in votes(networks, images, task, device=device, precision=precision):
         masks = voted
@@ -93,7 +93,3 @@ def _scores(
     """Score masks uint8 [E, n, P, H, W] of images [n, C, H, W]: float32 [E, n]."""
     answers = (answer(evalnets, images, one, task, precision=precision) for one in masks)
     return torch.stack([task.pair_score(one) for one in answers]).cpu().numpy()
-
-
-def _create(folder: Path, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> np.memmap:
-    return np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)

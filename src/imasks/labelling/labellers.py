@@ -135,7 +135,7 @@ class Agreement(Labeller):
         )
         voted = torch.stack([self.task.discrete(one) for one in each])
         label, im = inconsistency(voted)
-        grow = self.morphology.erode > 0 and self.task.name != "binary"
+        grow = self.morphology.erode > 0 and self.task.grows
         filtered = self.choose == "filtered"
         return Labelled(
             labels=grow_labels(label) if grow else label,
@@ -195,10 +195,10 @@ def write_pseudo_labels(
     N, H, W, _ = images.shape
     P = labeller.task.planes
     out = {
-        "labels": _create(folder, "labels", (N, P, H, W), np.uint8),
-        "im": _create(folder, "im", (N, P, H, W), np.bool_),
-        "region": _create(folder, "region", (N, H, W), np.bool_),
-        "keep": _create(folder, "keep", (N,), np.bool_),
+        "labels": create_array(folder, "labels", (N, P, H, W), np.uint8),
+        "im": create_array(folder, "im", (N, P, H, W), np.bool_),
+        "region": create_array(folder, "region", (N, H, W), np.bool_),
+        "keep": create_array(folder, "keep", (N,), np.bool_),
     }
     im_pixels = region_pixels = 0
     for start in range(0, N, labeller.chunk):
@@ -212,7 +212,7 @@ def write_pseudo_labels(
             values = getattr(found, extra)
             if values is not None:
                 if extra not in out:
-                    out[extra] = _create(folder, extra, (N, *values.shape[1:]), np.uint8)
+                    out[extra] = create_array(folder, extra, (N, *values.shape[1:]), np.uint8)
                 out[extra][rows] = values.cpu().numpy()
         im_pixels += int(found.im.sum())
         region_pixels += int(found.region.sum())
@@ -228,6 +228,16 @@ def write_pseudo_labels(
     }
 
 
+def create_array(
+    folder: Path, name: str, shape: tuple[int, ...], dtype: type[np.generic]
+) -> np.memmap:
+    """Map a new NAME.npy for writing.
+
+    A kill leaves half-written arrays behind, but no done mark: they are written anew.
+    """
+    return np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
+
+
 def load_pseudo_labels(folder: Path) -> PseudoLabels:
     """Map what :func:`write_pseudo_labels` wrote into memory."""
     extras = [name for name in get_args(Extra) if (folder / f"{name}.npy").exists()]
@@ -241,8 +251,3 @@ def _kept(task: Task, label: Tensor, im: Tensor, voted: Tensor) -> Tensor:
     if task.name == "multiclass":
         return keep_same_classes(voted)
     return torch.ones(len(label), dtype=torch.bool)
-
-
-def _create(folder: Path, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> np.memmap:
-    # a kill leaves half-written arrays behind, but no done mark: they are written anew
-    return np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)

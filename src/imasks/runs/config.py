@@ -244,8 +244,7 @@ def _ladder(values: dict[str, Any]) -> Ladder:
     return Ladder(
         augmented=Augmentation(**values["augmented"]),
         noise=tuple(Augmentation(**step) for step in values["noise"]),
-        # runs that began before there were views can still be read
-        views=tuple(Augmentation(**view) for view in values.get("views", ())),
+        views=tuple(Augmentation(**view) for view in values["views"]),
         width=values["width"],
         growth=tuple(values["growth"]),
         thresholds=tuple(values["thresholds"]),
