@@ -137,8 +137,7 @@ def pair_of(votes: Tensor, task: Task, shape: Morphology | None = None) -> tuple
     shape = shape or Morphology()
     label, im = inconsistency(votes)
     region = cut_region(im, shape)
-    grow = shape.erode > 0 and task.name != "binary"
-    return block_output(label, region, grow=grow), region
+    return block_output(label, region, grow=shape.erode > 0 and task.grows), region
 
 
 def pack(region: np.ndarray) -> np.ndarray:

@@ -74,6 +74,7 @@ class Binary(Planes):
     name = "binary"
     primary = "iou"
     detects = False
+    grows = False
     extra_views = 0
 
     @property

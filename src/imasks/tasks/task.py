@@ -42,6 +42,8 @@ class Task(abc.ABC):
     """The score that ranks candidates."""
     detects: ClassVar[bool]
     """Whether an EvalNet also answers which classes are there."""
+    grows: ClassVar[bool] = True
+    """Whether labels grow where an inconsistency mask is eroded, as published."""
     extra_views: ClassVar[int] = 1
     """How many more views than its nominal number an input ensemble has, as published."""
 

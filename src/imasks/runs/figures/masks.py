@@ -95,7 +95,7 @@ def creation_figure(
     for row, (axes, one) in enumerate(zip(grid, shown, strict=True)):
         label, im = inconsistency(one.votes[:, None])
         region = cut_region(im, morphology)[0, 0]
-        if morphology.erode and task.name != "binary":
+        if morphology.erode and task.grows:
             label = grow_labels(label)
         painted = [paint(vote, None, task, colors) for vote in one.votes]
         # halfway between two votes' colours lies their sum, for any number of classes
