@@ -44,6 +44,7 @@ from imasks.runs.work import (
     load_unet,
     resumed,
     task_of,
+    training_record,
     write_records,
 )
 from imasks.training.batches import Part, mix
@@ -99,13 +100,7 @@ def do_fit(job: Job, store: Store) -> dict[str, Any]:
         checkpoint=checkpoint,
         log=lambda record: store.append_log(job, record),
     )
-    result: dict[str, Any] = {
-        "epoch": fitted.epoch,
-        "selection": fitted.selection,
-        "steps": fitted.steps,
-        "pairs": fitted.pairs,
-        "parameters": sum(v.numel() for v in fitted.network.parameters()),
-    }
+    result: dict[str, Any] = training_record(fitted)
     if "views" in p:
         result["networks"] = chosen_keys(job, store, count=1)
     for split in ("val", "test"):

@@ -46,6 +46,7 @@ from imasks.runs.work import (
     overlaps_of,
     resumed,
     task_of,
+    training_record,
 )
 from imasks.tasks import Task
 from imasks.training.batches import mix
@@ -81,13 +82,7 @@ def do_grader(job: Job, store: Store) -> dict[str, Any]:
     )
     save_network(store.folder(job), fitted.network)
     store.append_log(job, {"end": True})
-    return {
-        "epoch": fitted.epoch,
-        "selection": fitted.selection,
-        "steps": fitted.steps,
-        "pairs": fitted.pairs,
-        "parameters": sum(v.numel() for v in fitted.network.parameters()),
-    }
+    return training_record(fitted)
 
 
 def seed_of(job: Job) -> int:

@@ -21,6 +21,7 @@ from imasks.models.evalnet import EvalNet
 from imasks.models.unet import UNet
 from imasks.models.weights import load_network, load_tensors
 from imasks.tasks import Task, make_task
+from imasks.training.fit import Fitted
 from imasks.training.measure import sum_by_image
 from imasks.training.predict import probabilities
 
@@ -152,6 +153,17 @@ def resumed(job: Job, store: Store) -> Path:
     store.truncate_log(job, lambda record: record.get("epoch", 0) <= done)
     store.append_log(job, {"begin": True})
     return checkpoint
+
+
+def training_record(fitted: Fitted[Any]) -> dict[str, Any]:
+    """What is kept of any training, beside the weights."""
+    return {
+        "epoch": fitted.epoch,
+        "selection": fitted.selection,
+        "steps": fitted.steps,
+        "pairs": fitted.pairs,
+        "parameters": sum(v.numel() for v in fitted.network.parameters()),
+    }
 
 
 def write_records(path: Path, names: Sequence[str], task: Task, overlaps: Tensor) -> None:
