@@ -13,6 +13,7 @@ LAYERS = [
     ["jobs"],
     ["tasks"],
     ["data"],
+    ["kernels"],
     ["models"],
     ["training", "labelling"],
     ["approaches"],

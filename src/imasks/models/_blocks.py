@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imasks.errors import UserError
+from imasks.kernels import ops
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -33,10 +34,18 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features [N, channels out, H, W]."""
+        if ops.usable(x) and self._fits():
+            return ops.stage(x, self.convs, self.norm)
         for conv in self.convs:
             x = F.relu(conv(x), inplace=True)
         normed: Tensor = self.norm(self.dropout(x))
         return normed
+
+    def _fits(self) -> bool:
+        """Whether the kernels do what this stage does: they drop nothing, and learn in training."""
+        if self.training:
+            return self.dropout.p == 0
+        return not torch.is_grad_enabled()
 
 
 def features(width: float) -> tuple[int, ...]:
@@ -71,3 +80,17 @@ def he_normal(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def pool(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest of every 2 x 2 pixels, and ``x`` for a skip."""
+    if ops.usable(x):
+        return ops.pool_and_keep(x)
+    return F.max_pool2d(x, 2), x
+
+
+def grow(x: Tensor, skip: Tensor) -> Tensor:
+    """Return ``x`` at twice its height and width (nearest) plus ``skip``."""
+    if ops.usable(x) and x.dtype == skip.dtype:
+        return ops.grow_and_add(x, skip)
+    return F.interpolate(x, scale_factor=2, mode="nearest") + skip

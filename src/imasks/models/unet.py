@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imasks.models._blocks import Stage, check_width, features, he_normal, place
+from imasks.models._blocks import Stage, check_width, features, grow, he_normal, place, pool
 
 STRIDE = 16  # four poolings: heights and widths must be multiples of this
 
@@ -67,9 +66,8 @@ class UNet(nn.Module):
         x = self.stem(images / 255)
         skips = []
         for block in self.encoder:
-            x = block(x)
-            skips.append(x)
-            x = F.max_pool2d(x, 2)
+            x, kept = pool(block(x))
+            skips.append(kept)
         x = self.bottleneck(x)
         for block, skip in zip(self.decoder, reversed(skips), strict=True):
             x = block(x, skip)
@@ -96,6 +94,5 @@ class _Decode(nn.Module):
         self.leave = _stage(config, [(c1, c1, 3), (c1, c2, 1)])
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        x = F.interpolate(x, scale_factor=2, mode="nearest") + skip
-        out: Tensor = self.leave(self.enter(x))
+        out: Tensor = self.leave(self.enter(grow(x, skip)))
         return out

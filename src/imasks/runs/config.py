@@ -20,6 +20,7 @@ from imasks.data.augment import Augmentation
 from imasks.data.prepare import Preparation
 from imasks.errors import UserError
 from imasks.jobs import write_atomic
+from imasks.kernels import kernels
 from imasks.labelling.agree import Morphology
 from imasks.tasks import Task, make_task
 from imasks.training.recipe import Recipe
@@ -111,6 +112,7 @@ def versions_now() -> dict[str, str]:
         "imasks": importlib.metadata.version("imasks"),
         "torch": torch.__version__,
         "python": platform.python_version(),
+        "kernels": kernels(),
     }
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from imasks.jobs import in_order
+from imasks.kernels import kernels
 from imasks.runs.progress import Progression, duration
 from imasks.runs.results import Outcome, jobs_of
 from imasks.runs.run import NETWORKS, Run
@@ -126,7 +127,7 @@ def plan_table(run: Run, times: Mapping[str, float], *, workers: int) -> Rendera
         f"start at width {config.ladder.width:g}",
         f"training   preset {config.preset}, batch {config.how.recipe.batch}, "
         f"{config.how.recipe.precision} on {config.device}, {workers} process(es) of "
-        f"{config.threads} thread(s)",
+        f"{config.threads} thread(s), kernels {kernels()}",
         f"time       about {duration(times['waiting'])} on this machine, from a few measured "
         f"steps ({duration(times['computing'])} of computing)",
     ]

@@ -169,6 +169,11 @@ class _State(Generic[Network]):
         self.optimiser = make_optimiser(self.network, recipe)
         self.ema = recipe.ema
         self.averaged = deepcopy(self.network).eval() if recipe.ema else None
+        if self.averaged is not None:  # collected once: a step on small images is short
+            pairs = _pairs(self.averaged, self.network)
+            self.means = [mean for mean, _ in pairs if mean.is_floating_point()]
+            self.news = [new for mean, new in pairs if mean.is_floating_point()]
+            self.counts = [(mean, new) for mean, new in pairs if not mean.is_floating_point()]
         self.best: dict[str, Tensor] = {}
         self.best_epoch = 0
         self.best_selection = float("-inf")
@@ -185,13 +190,9 @@ class _State(Generic[Network]):
             return
         decay = min(self.ema, (1 + step) / (10 + step))  # the first weights are soon forgotten
         with torch.no_grad():
-            for mean, new in zip(
-                self.averaged.state_dict().values(), self.network.state_dict().values(), strict=True
-            ):
-                if mean.is_floating_point():
-                    mean.lerp_(new, 1 - decay)
-                else:
-                    mean.copy_(new)
+            torch._foreach_lerp_(self.means, self.news, 1 - decay)
+            for mean, new in self.counts:
+                mean.copy_(new)
 
     def keep(self, selection: float, *, better_only: bool) -> None:
         if selection > self.best_selection or not self.best or not better_only:
@@ -259,6 +260,11 @@ def make_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
         eps=recipe.epsilon,
         fused=True,
     )
+
+
+def _pairs(one: nn.Module, other: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """Return the states of two equal networks side by side; they share memory with the networks."""
+    return list(zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

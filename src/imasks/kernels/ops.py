@@ -1,0 +1,256 @@
+"""Training steps between convolutions as few passes over memory; see stage.c.
+
+Each function has a plain PyTorch equivalent (:mod:`imasks.models._blocks`) that is used wherever
+:func:`usable` says no: other devices, other dtypes, no compiler.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from imasks.kernels.build import library
+
+# Arguments of the kernels: p a tensor's memory, n a whole number, i a small one,
+# f a float.
+_ARGUMENTS = {
+    "conv": "pppnnnnnniip",
+    "conv_weights": "ppnnnnnnp",
+    "norm": "pnnppffppppp",
+    "norm_fixed": "pnnppfppp",
+    "norm_grad": "ppnnppppppp",
+    "relu_grad": "ppnnp",
+    "pool": "pnnnnp",
+    "pool_grad": "pppnnnnp",
+    "grow": "ppnnnnp",
+    "grow_grad": "pnnnnp",
+}
+_TYPES: dict[str, Any] = {
+    "p": ctypes.c_void_p,
+    "n": ctypes.c_long,
+    "f": ctypes.c_float,
+    "i": ctypes.c_int,
+}
+_NAMES = {torch.float32: "f32", torch.bfloat16: "bf16"}
+
+
+def usable(x: Tensor) -> bool:
+    """Whether features like these go through the kernels."""
+    return (
+        x.device.type == "cpu"
+        and type(x) is Tensor  # not a stand-in of torch.export
+        and _dtype(x) in _NAMES
+        and not torch.compiler.is_compiling()
+        and not isinstance(library(), str)
+    )
+
+
+def _dtype(x: Tensor) -> torch.dtype:
+    if torch.is_autocast_enabled("cpu"):
+        return torch.get_autocast_dtype("cpu")
+    return x.dtype
+
+
+def stage(x: Tensor, convs: nn.ModuleList, norm: nn.BatchNorm2d) -> Tensor:
+    """Convolutions, each with ReLU, then batch norm.
+
+    Args:
+        x: [N, C, H, W].
+        convs: with "same" padding and stride 1.
+        norm: with running statistics; updated in training mode.
+    """
+    variables = [v for conv in convs for v in (conv.weight, conv.bias)]
+    if norm.training and norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+    out: Tensor = _Stage.apply(x, norm, norm.weight, norm.bias, *variables)  # type: ignore[no-untyped-call]
+    return out
+
+
+def pool_and_keep(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest of every 2 x 2 pixels, and ``x`` for a skip."""
+    pooled, kept = _Pool.apply(x)  # type: ignore[no-untyped-call]
+    return pooled, kept
+
+
+def grow_and_add(x: Tensor, skip: Tensor) -> Tensor:
+    """Return ``x`` at twice its height and width (nearest) plus ``skip``."""
+    out: Tensor = _Grow.apply(x, skip)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Stage(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, norm: nn.BatchNorm2d, gamma: Tensor, beta: Tensor, *variables: Tensor
+    ) -> Tensor:
+        dtype = _dtype(x)
+        weights, biases = variables[::2], variables[1::2]
+        features = [_last(x.to(dtype))]
+        for weight, bias in zip(weights, biases, strict=True):
+            features.append(
+                _convolve(features[-1], weight, bias, relu=len(features) < len(weights))
+            )
+        last = features[-1]
+        n, c, h, w = last.shape
+        out = torch.empty_like(last)
+        if norm.training:
+            mean, inverse = torch.empty(2, c).unbind()
+            _call(
+                "norm", dtype, last, n * h * w, c, gamma, beta, norm.eps, norm.momentum,
+                norm.running_mean, norm.running_var, mean, inverse, out,
+            )  # fmt: skip
+            ctx.save_for_backward(gamma, mean, inverse, *weights, *features)
+        else:
+            _call(
+                "norm_fixed", dtype, last, n * h * w, c, gamma, beta, norm.eps,
+                norm.running_mean, norm.running_var, out,
+            )  # fmt: skip
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        gamma, mean, inverse, *rest = ctx.saved_tensors
+        count = len(rest) // 2
+        weights, features = rest[:count], rest[count:]
+        last = features[-1]
+        dtype = last.dtype
+        n, c, h, w = last.shape
+        by_gamma, by_beta, by_bias = torch.empty(3, c).unbind()
+        g = torch.empty_like(last)
+        _call(
+            "norm_grad", dtype, _last(grad.to(dtype)), last, n * h * w, c, gamma, mean, inverse,
+            g, by_gamma, by_beta, by_bias,
+        )  # fmt: skip
+        found: list[Tensor | None] = []
+        by_x: Tensor | None = None
+        for index in reversed(range(count)):
+            wanted = index > 0 or ctx.needs_input_grad[0]
+            by_x, by_weight = _convolve_back(g, features[index], weights[index], by_x=wanted)
+            found = [by_weight, by_bias, *found]
+            if index and by_x is not None:
+                g, c = by_x, by_x.shape[1]
+                by_bias = torch.empty(c)
+                _call("relu_grad", dtype, g, features[index], n * h * w, c, by_bias)
+        return (by_x, None, by_gamma, by_beta, *found)
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor, *, relu: bool) -> Tensor:
+    n, ci, h, w = x.shape
+    co, side = weight.shape[0], weight.shape[-1]
+    if _own(x, weight):
+        out = _empty(n, co, h, w, x.dtype)
+        _call("conv", x.dtype, x, _last(weight), bias, n, h, w, ci, co, side, 0, int(relu), out)
+        return out
+    with torch.autocast("cpu", enabled=False):
+        y = _last(torch.conv2d(x, weight.to(x.dtype), bias.to(x.dtype), padding=side // 2))
+    return y.relu_() if relu else y
+
+
+def _convolve_back(
+    g: Tensor, x: Tensor, weight: Tensor, *, by_x: bool
+) -> tuple[Tensor | None, Tensor]:
+    """Return the gradients by the input, if wanted, and by the weights (float32)."""
+    n, ci, h, w = x.shape
+    co, side = weight.shape[0], weight.shape[-1]
+    if _own(x, weight):
+        weight = _last(weight)
+        found = None
+        if by_x:
+            found = torch.empty_like(x)
+            _call("conv", x.dtype, g, weight, None, n, h, w, co, ci, side, 1, 0, found)
+        by_weight = torch.empty_like(weight)
+        _call("conv_weights", x.dtype, x, g, n, h, w, ci, co, side, by_weight)
+        return found, by_weight
+    found, by_weight, _ = torch.ops.aten.convolution_backward(
+        g, x, weight.to(x.dtype), None, [1, 1], [side // 2] * 2, [1, 1], False, [0, 0], 1,
+        [by_x, True, False],
+    )  # fmt: skip
+    return None if found is None else _last(found), by_weight.float()
+
+
+def _own(x: Tensor, weight: Tensor) -> bool:
+    """Whether conv.c does this convolution; oneDNN does the others."""
+    return (
+        x.dtype == torch.bfloat16
+        and weight.dtype == torch.float32
+        and weight.shape[0] % 8 == weight.shape[1] % 8 == 0
+        and weight.shape[-1] in {1, 3}
+        and weight.shape[-1] == weight.shape[-2]
+        and _conv_ready()
+    )
+
+
+class _Pool(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = _last(x)
+        n, c, h, w = x.shape
+        pooled = _empty(n, c, h // 2, w // 2, x.dtype)
+        _call("pool", x.dtype, x, n, h, w, c, pooled)
+        ctx.save_for_backward(x)
+        return pooled, x.detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_pooled: Tensor, by_kept: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        n, c, h, w = x.shape
+        out = torch.empty_like(x)
+        grads = (_last(by_pooled.to(x.dtype)), x, _last(by_kept.to(x.dtype)))
+        _call("pool_grad", x.dtype, *grads, n, h, w, c, out)
+        return out
+
+
+class _Grow(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, skip: Tensor) -> Tensor:
+        x, skip = _last(x), _last(skip)
+        n, c, h, w = skip.shape
+        out = torch.empty_like(skip)
+        _call("grow", skip.dtype, x, skip, n, h, w, c, out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        grad = _last(grad)
+        n, c, h, w = grad.shape
+        by_x = _empty(n, c, h // 2, w // 2, grad.dtype)
+        _call("grow_grad", grad.dtype, grad, n, h, w, c, by_x)
+        return by_x, grad
+
+
+def _empty(n: int, c: int, h: int, w: int, dtype: torch.dtype) -> Tensor:
+    return torch.empty(n, c, h, w, dtype=dtype, memory_format=torch.channels_last)
+
+
+def _last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _call(name: str, dtype: torch.dtype, *arguments: Tensor | float | None) -> None:
+    kernel = _kernel(f"{name}_{_NAMES[dtype]}", _ARGUMENTS[name])
+    if kernel(*(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments)):
+        raise MemoryError(f"no memory for {name}")
+
+
+@cache
+def _kernel(name: str, arguments: str) -> Any:
+    found = library()
+    if isinstance(found, str):
+        raise RuntimeError(f"the kernels cannot be used: {found}")
+    kernel = found[name]
+    kernel.restype = ctypes.c_int if name.startswith("conv") else None
+    kernel.argtypes = [_TYPES[letter] for letter in arguments]
+    return kernel
+
+
+@cache
+def _conv_ready() -> bool:
+    return bool(_kernel("conv_ready", "")())

@@ -1,0 +1,203 @@
+"""The kernels compute what plain PyTorch computes."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imasks.kernels import kernels, ops
+from imasks.kernels.build import library
+from imasks.models._blocks import Stage
+from imasks.models.unet import UNetConfig, make_unet
+
+pytestmark = pytest.mark.skipif(
+    isinstance(library(), str), reason=f"kernels are not compiled here: {kernels()}"
+)
+LAST = torch.channels_last
+
+
+def plain(monkeypatch):
+    monkeypatch.setattr(ops, "usable", lambda x: False)
+
+
+def near(one, other, share):
+    """Whether two tensors differ by a share of the second's size at most."""
+    difference = (one.double() - other.double()).norm()
+    return difference <= share * other.double().norm() + 1e-9
+
+
+def backward(stage, x, weight, *, dtype=None):
+    """Return what a stage computes: out, gradients by the input and by the variables, buffers."""
+    x = x.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        out = stage(x)
+    (out.double() * weight).sum().backward()
+    grads = {name: v.grad for name, v in stage.named_parameters()}
+    return {"out": out.detach(), "x": x.grad} | grads | dict(stage.named_buffers())
+
+
+def pair(shapes, *, seed=0):
+    """Return two equal stages, the second in float64."""
+    torch.manual_seed(seed)
+    one = Stage(shapes, momentum=0.1)
+    with torch.no_grad():
+        one.norm.weight.uniform_(0.5, 1.5)
+        one.norm.bias.uniform_(-0.5, 0.5)
+        for conv in one.convs:
+            conv.bias.uniform_(-0.5, 0.5)
+    other = Stage(shapes, momentum=0.1)
+    other.load_state_dict(one.state_dict())
+    return one.to(memory_format=LAST), other.double()
+
+
+SHAPES = [
+    ([(3, 8, 1)], (2, 16, 16)),
+    ([(8, 8, 3), (8, 8, 1)], (3, 7, 13)),
+    ([(16, 32, 3), (32, 16, 1)], (2, 6, 10)),
+    ([(24, 40, 3), (40, 72, 1)], (2, 5, 6)),
+    ([(64, 128, 3), (128, 64, 1)], (4, 4, 4)),
+    ([(8, 8, 1)], (1, 1, 70)),
+    ([(5, 7, 3), (7, 11, 1)], (2, 9, 8)),
+    ([(8, 16, 3)], (2, 40, 33)),
+]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("shapes", "size"), SHAPES)
+def test_a_stage_in_float32_agrees_with_float64(shapes, size, threads):
+    stage, reference = pair(shapes)
+    n, h, w = size
+    x = torch.randn(n, shapes[0][0], h, w)
+    weight = torch.randn(n, shapes[-1][1], h, w).double()
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert ops.usable(x)
+        found = backward(stage, x, weight)
+    finally:
+        torch.set_num_threads(before)
+    wanted = backward(reference, x.double(), weight)
+    for name, value in wanted.items():
+        assert near(found[name], value, 1e-4), name
+
+
+@pytest.mark.parametrize(("shapes", "size"), SHAPES)
+def test_a_stage_in_bfloat16_is_as_near_as_plain_pytorch(monkeypatch, shapes, size):
+    stage, reference = pair(shapes)
+    n, h, w = size
+    x = torch.randn(n, shapes[0][0], h, w)
+    weight = torch.randn(n, shapes[-1][1], h, w).double()
+    found = backward(stage, x, weight, dtype=torch.bfloat16)
+    stage, _ = pair(shapes)
+    plain(monkeypatch)
+    usual = backward(stage, x, weight, dtype=torch.bfloat16)
+    wanted = backward(reference, x.double(), weight)
+    assert found["out"].dtype == torch.bfloat16
+    for name, value in wanted.items():
+        error = (found[name].double() - value).norm()
+        other = (usual[name].double() - value).norm()
+        assert error <= 1.5 * other + 0.01 * value.double().norm() + 1e-9, name
+
+
+@given(
+    n=st.integers(1, 3),
+    h=st.integers(1, 20),
+    w=st.integers(1, 40),
+    ci=st.integers(1, 5),
+    co=st.integers(1, 10),
+    side=st.sampled_from([1, 3]),
+    seed=st.integers(0, 99),
+)
+def test_convolutions_of_any_size_are_exact_up_to_rounding(n, h, w, ci, co, side, seed):
+    if not ops._conv_ready():
+        pytest.skip("this processor has no AVX-512 BF16")
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*size):
+        return torch.randn(*size, generator=generator)
+
+    x = draw(n, 8 * ci, h, w).bfloat16().contiguous(memory_format=LAST)
+    g = draw(n, 8 * co, h, w).bfloat16().contiguous(memory_format=LAST)
+    weight, bias = draw(8 * co, 8 * ci, side, side), draw(8 * co)
+    y = ops._convolve(x, weight, bias, relu=False)
+    by_x, by_weight = ops._convolve_back(g, x, weight, by_x=True)
+    rounded = weight.bfloat16().double()
+    twin = x.double().requires_grad_()
+    rounded.requires_grad_()
+    wanted = F.conv2d(twin, rounded, bias.double(), padding=side // 2)
+    wanted.backward(g.double())
+    assert near(y, wanted.detach(), 4e-3)  # bfloat16 keeps 8 bits
+    assert near(by_x, twin.grad, 4e-3)
+    assert near(by_weight, rounded.grad, 1e-5)  # stays float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("channels", [3, 8, 16, 20, 64])
+def test_pooling_and_growing_agree_with_pytorch(dtype, channels):
+    torch.manual_seed(0)
+    # few values: ties, where the first of the largest gets the gradient
+    x = torch.randint(-2, 3, (2, channels, 6, 10)).to(dtype).contiguous(memory_format=LAST)
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    pooled, kept = ops.pool_and_keep(ours)
+    low = ops.grow_and_add(pooled, kept)
+    reference = F.interpolate(F.max_pool2d(theirs, 2), scale_factor=2, mode="nearest") + theirs
+    assert torch.equal(low, reference)
+    g = torch.randint(-3, 4, low.shape).to(dtype)
+    low.backward(g)
+    reference.backward(g)
+    assert torch.equal(ours.grad, theirs.grad)
+
+
+def test_a_whole_network_learns_the_same(monkeypatch):
+    def losses():
+        torch.manual_seed(0)
+        network = make_unet(UNetConfig(in_channels=3, outputs=1, width=0.5), torch.device("cpu"))
+        images = torch.randint(0, 256, (4, 3, 32, 32)).float()
+        labels = (images.mean(1, keepdim=True) > 128).float()
+        optimiser = torch.optim.AdamW(network.train().parameters(), lr=1e-3)
+        found = []
+        for _ in range(8):
+            loss = F.binary_cross_entropy_with_logits(network(images), labels)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            found.append(loss.item())
+        return found
+
+    with_kernels = losses()
+    plain(monkeypatch)
+    assert with_kernels == pytest.approx(losses(), rel=0.02)
+    assert with_kernels[-1] < with_kernels[0]
+
+
+def test_numbers_are_the_same_every_time_and_with_any_threads():
+    x, weight = torch.randn(4, 8, 64, 64), torch.randn(4, 8, 64, 64)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 1):
+            torch.set_num_threads(threads)
+            twin, _ = pair([(8, 16, 3), (16, 8, 1)])
+            found.append(backward(twin, x, weight, dtype=torch.bfloat16))
+    finally:
+        torch.set_num_threads(before)
+    if not ops._conv_ready():
+        pytest.skip("convolutions are PyTorch's here")
+    for other in found[1:]:
+        for name, value in found[0].items():
+            assert torch.equal(value, other[name]), name
+
+
+def test_other_tensors_take_the_plain_way():
+    assert ops.usable(torch.zeros(1, 3, 2, 2))
+    assert not ops.usable(torch.zeros(1, 3, 2, 2, dtype=torch.float64))
+    assert not ops.usable(torch.zeros(1, 3, 2, 2, device="meta"))
+
+
+def test_dropout_takes_the_plain_way():
+    stage = Stage([(8, 8, 1)], momentum=0.1, dropout=0.5).train()
+    torch.manual_seed(0)
+    out = stage(torch.rand(1, 8, 64, 64))
+    assert stage._fits() is False
+    assert out.isfinite().all()
