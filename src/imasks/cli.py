@@ -330,6 +330,8 @@ def _study(
     files = finish(run, workers=workers, console=console)
     _tell_skipped(run)
     console.print(results_table(run.rows(), score=run.config.make_task().primary))
+    for remedy in dict.fromkeys(one.ended.remedy for one in run.outcomes() if one.ended):
+        _say(f"their generations before count. {remedy}", warning="(ended)")
     if verdict := start_note(run.outcomes()):
         _say(verdict)
     for file in files:

@@ -14,7 +14,7 @@ from imasks.data.arrays import Arrays, load_arrays
 from imasks.data.augment import Augmentation
 from imasks.encoding import IGNORE
 from imasks.errors import UserError
-from imasks.jobs import Handler, Job, Store, write_atomic
+from imasks.jobs import DeadEnd, Handler, Job, Store, write_atomic
 from imasks.labelling.agree import Morphology
 from imasks.labelling.best import write_best_labels
 from imasks.labelling.calibration import calibrate, known, prediction_quality
@@ -191,8 +191,8 @@ def do_choose(job: Job, store: Store) -> dict[str, Any]:
         on_progress=lambda done: steps(done, len(unlabeled.images)),
     )
     if not counted["kept"]:
-        raise UserError(
-            f"{job.label}: EvalNets found no mask good enough",
+        raise DeadEnd(
+            "EvalNets found no mask good enough",
             value=f"0 of {counted['images']} images reach a score of {counted['threshold']:.3f}",
             remedy="Start a new run in another --out with --thresholds auto or with more --steps.",
         )

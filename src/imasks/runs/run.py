@@ -16,7 +16,7 @@ from imasks.data.checksum import changed_files
 from imasks.data.folder import Dataset, open_dataset
 from imasks.data.memory import cores
 from imasks.errors import UserError
-from imasks.jobs import Job, Store, in_order, run_all
+from imasks.jobs import Job, Store, in_order, run_all, unfinished
 from imasks.models.evalnet import EvalNetConfig
 from imasks.models.unet import UNetConfig
 from imasks.runs.config import (
@@ -210,7 +210,7 @@ def estimate(run: Run, *, workers: int) -> Mapping[str, float]:
     Returns:
         "computing": summed over processes; "waiting": on the clock, with so many workers.
     """
-    jobs = [job for job in in_order(run.plan.targets) if not run.store.done(job)]
+    jobs = unfinished(in_order(run.plan.targets), run.store)
     trained = [job for job in jobs if job.kind in NETWORKS]
     measured = _seconds_of_trainings(trained, run.config)
     weight = sum(job.weight for job in trained)
