@@ -20,6 +20,7 @@ from imasks.errors import UserError
 from imasks.models.unet import UNetConfig
 from imasks.runs.config import RunConfig
 from imasks.runs.options import Options, check_value
+from imasks.tasks import TASKS
 from imasks.training.pace import choose_precision
 from imasks.training.recipe import Precision
 
@@ -50,7 +51,7 @@ def configure(
     if not seeds:
         raise UserError("no seed is given", remedy="Give seeds, at least 1 of them.")
     how = _preset(options)
-    if how.policy.label == "rare" and dataset.card.task != "multiclass":
+    if how.policy.label == "rare" and not TASKS[dataset.card.task].exclusive:
         raise UserError(
             "im_label 'rare' is about classes that exclude one another",
             value=f"task {dataset.card.task}",
