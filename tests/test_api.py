@@ -1,6 +1,10 @@
+import shutil
+
 import pytest
 
 import imasks
+from imasks import api
+from imasks.approaches.recipes import APPROACHES
 from imasks.data.synthetic import write_demo_dataset
 from imasks.errors import UserError
 
@@ -79,12 +83,26 @@ def test_wrong_arguments_of_train(data, tmp_path, given, says):
     [
         ({"seeds": 0}, "seeds must be a whole number of at least 1"),
         ({"seeds": "3"}, "seeds must be a whole number"),
-        ({"approaches": "LDT"}, "several names.*LDT"),
+        ({"approaches": "LDT"}, 'several names.*LDT.*or "all"'),
     ],
 )
 def test_wrong_arguments_of_study(data, tmp_path, given, says):
     with pytest.raises(UserError, match=says):
         imasks.study(data, out=tmp_path / "run", **{"approaches": ["LDT"], **given})
+
+
+@pytest.mark.parametrize("given", [{}, {"approaches": "All"}, {"approaches": ["all"]}])
+def test_all_are_the_approaches_that_the_data_have_the_images_for(
+    data, tmp_path, monkeypatch, capsys, given
+):
+    bare = tmp_path / "bare"
+    shutil.copytree(data, bare)
+    shutil.rmtree(bare / "unlabeled" / "masks", ignore_errors=True)
+    monkeypatch.setattr(api, "finish", lambda run, **more: None)
+    trained = imasks.study(bare, out=tmp_path / "run", precision="float32", **given)
+    expected = [name for name in APPROACHES if name not in ("FDT", "AFDT", "GT-IM++")]
+    assert list(trained.run.config.approaches) == expected
+    assert "left out FDT: FDT needs the true masks" in capsys.readouterr().out
 
 
 def test_a_run_is_shown_in_a_line(tmp_path):

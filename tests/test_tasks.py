@@ -9,7 +9,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from imasks.encoding import SURE
 from imasks.errors import UserError
 from imasks.tasks import IGNORE, Binary, Multiclass, Multilabel, SoftTarget, confusion, make_task
-from imasks.training.measure import soft_areas, soft_mean_iou
+from imasks.tasks.multiclass import soft_areas, soft_mean_iou
 
 ALL = [Binary(["x"]), Multiclass(["a", "b", "c"]), Multilabel(["a", "b"])]
 
@@ -283,6 +283,28 @@ def test_selection_scores_agree(golden):
     )
     loss = task.loss(probabilities.double().logit(), binary_truth)
     assert float(loss) == pytest.approx(float(d["tf_mse"]), abs=1e-6)
+
+
+@pytest.mark.parametrize("task", ALL, ids=lambda task: task.name)
+def test_selection_adds_up_over_chunks_and_rises_with_the_prediction(task):
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.randint(0, 2, (4, task.planes, 8, 8), generator=generator, dtype=torch.uint8)
+    truth = truth + 1 if task.exclusive else truth
+    right = task.mask_input(truth) * 0.8 + 0.1
+    unsure = right * 0.4 + torch.rand(right.shape, generator=generator) * 0.6
+    truth[0, :, :2] = IGNORE
+
+    def selection(probabilities, chunk):
+        parts = zip(probabilities.split(chunk), truth.split(chunk), strict=True)
+        sums = sum(task.selection_sums(*part) for part in parts)
+        found = task.discrete(probabilities, reserved=False)
+        return task.selection(sums, task.overlaps(found, truth))
+
+    assert selection(unsure, 1) == pytest.approx(selection(unsure, 4))
+    assert selection(right, 4) > selection(unsure, 4)
+    before = selection(unsure, 4)
+    unsure[0, :, :2] = 1 - unsure[0, :, :2]  # nobody knows what is right there
+    assert selection(unsure, 4) == pytest.approx(before)
 
 
 # --- pairs of image and mask -------------------------------------------------------------------

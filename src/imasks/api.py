@@ -17,6 +17,7 @@ from imasks.data.folder import Dataset, open_dataset
 from imasks.errors import UserError
 from imasks.runs.choice import Chosen, choose
 from imasks.runs.config import changed_versions
+from imasks.runs.configure import ALL, asked_for
 from imasks.runs.options import Options, check_value
 from imasks.runs.predictor import Prediction, Predictor, predictor_of
 from imasks.runs.report import write_report
@@ -100,7 +101,7 @@ def study(
     data: Dataset | Path | str,
     *,
     out: Path | str,
-    approaches: Sequence[str],
+    approaches: Sequence[str] = ALL,
     seeds: int = 3,
     progress: bool = True,
     **options: Any,
@@ -110,7 +111,7 @@ def study(
     Args:
         data: a data set, or its folder.
         out: the run folder.
-        approaches: their names.
+        approaches: their names, or "all": those that the data set has the images for.
         seeds: independent runs of everything.
         progress: show it.
         options: the fields of :class:`imasks.runs.options.Options`.
@@ -119,12 +120,15 @@ def study(
         UserError: the data or an option is wrong; the message names the remedy.
     """
     wished = make_options(**options)
-    if isinstance(approaches, str):
+    if isinstance(approaches, str) and approaches.strip().lower() != ALL:
         raise UserError(
-            "approaches must be several names", value=approaches, remedy=f'Give ["{approaches}"].'
+            "approaches must be several names",
+            value=approaches,
+            remedy=f'Give ["{approaches}"], or "all".',
         )
     count = check_value("seeds", seeds, int, least=1)
-    return _train(data, Path(out), approaches, range(count), wished, progress, grow=True)
+    names = [approaches] if isinstance(approaches, str) else approaches
+    return _train(data, Path(out), names, range(count), wished, progress, grow=True)
 
 
 def load(folder: Path | str) -> Trained:
@@ -205,9 +209,10 @@ def _train(
     grow: bool,
 ) -> Trained:
     dataset = data if isinstance(data, Dataset) else open_dataset(data)
-    run = plan_run(
-        dataset, out, approaches=list(approaches), seeds=seeds, options=options, may_grow=grow
-    )
     console = Console(quiet=not progress)
+    names, lacking = asked_for(dataset, approaches) if grow else (approaches, {})
+    for name, reason in lacking.items():
+        console.print(Text(f"left out {name}: {reason}", style="yellow"), soft_wrap=True)
+    run = plan_run(dataset, out, approaches=names, seeds=seeds, options=options, may_grow=grow)
     finish(run, workers=default_workers(run, options), console=console)
     return Trained(run=run)

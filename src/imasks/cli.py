@@ -203,17 +203,13 @@ def study(
     Starts that approaches share are trained once. Approaches and seeds can be added later.
     """
     from imasks.data.folder import open_dataset
-    from imasks.runs.configure import possible
+    from imasks.runs.configure import asked_for
 
     check_value("seeds", seeds, int, least=1)
     dataset = open_dataset(data)
-    names = approaches.split(",")
-    if approaches.strip().lower() == "all":
-        lacks = possible(dataset)
-        names = [name for name, reason in lacks.items() if not reason]
-        for name, reason in lacks.items():
-            if reason:
-                _say(f"{name}: {reason}", warning="left out")
+    names, lacking = asked_for(dataset, approaches.split(","))
+    for name, reason in lacking.items():
+        _say(f"{name}: {reason}", warning="left out")
     _study(dataset, out, names, list(range(seeds)), options, may_grow=True, dry=dry_run)
 
 
@@ -330,6 +326,8 @@ def _study(
     files = finish(run, workers=workers, console=console)
     _tell_skipped(run)
     console.print(results_table(run.rows(), score=run.config.make_task().primary))
+    for remedy in dict.fromkeys(one.ended.remedy for one in run.outcomes() if one.ended):
+        _say(f"their generations before count. {remedy}", warning="(ended)")
     if verdict := start_note(run.outcomes()):
         _say(verdict)
     for file in files:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from imasks.errors import UserError
-from imasks.jobs import Store, run_all
+from imasks.jobs import DeadEnd, Store, run_all
 
 
 def write(path, text):
@@ -56,6 +56,12 @@ def raise_user_error(job, store):
     raise UserError("The image is odd", value=lambda: 0, remedy="Get another.")
 
 
+def find_nothing(job, store):
+    if "file" in job.params:
+        write(job.params["file"], "0 nothing")
+    raise DeadEnd("nothing is left", value="0 of 8", remedy="Ask for less.")
+
+
 def raise_error(job, store):
     raise AwkwardError(file=sys.stdout)
 
@@ -99,6 +105,7 @@ HANDLERS = {
         epochs,
         hang,
         raise_user_error,
+        find_nothing,
         raise_error,
         be_killed,
         kill_when,

@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 
 from imasks.errors import UserError
-from imasks.jobs import Job, JobFailed, Store, next_ready, run_all, walk
+from imasks.jobs import (
+    Job,
+    JobFailed,
+    Store,
+    attainable,
+    in_order,
+    next_ready,
+    run_all,
+    unfinished,
+    walk,
+)
 
 HERE = Path(__file__).parent
 HANDLERS = "handlers_for_tests:HANDLERS"
@@ -91,6 +101,58 @@ def test_jobs_are_done_in_order_and_once(store, counts):
     assert store.result(last)["inputs"] == [one, {"number": 2, "inputs": [one]}]
     run_all([last, counts(4)], store, HANDLERS)
     assert counts.lines() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_after_a_dead_end_all_else_is_done_and_nothing_is_tried_again(
+    store, counts, tmp_path, workers
+):
+    params = {"file": str(tmp_path / "counts.txt")}
+    nothing = Job(kind="find_nothing", params=params, label="The empty one")
+    cut_off = counts(1, (counts(2, (nothing,)),))
+    jobs = [cut_off, counts(3), counts(4, (counts(5),))]
+    for _ in range(2):
+        run_all(jobs, store, HANDLERS, workers=workers)
+    assert sorted(counts.lines()) == [0, 3, 4, 5]
+    assert not store.done(nothing)
+    assert store.error(nothing) is None
+    found = store.dead_end(nothing)
+    del found["t"]
+    assert found == {"what": "nothing is left", "value": "0 of 8", "remedy": "Ask for less."}
+    assert unfinished(in_order(jobs), store) == []
+    assert set(attainable(in_order(jobs), store)) == {*in_order(jobs[1:])}
+
+
+def test_what_was_done_before_its_input_ended_stays(store, counts):
+    nothing = Job(kind="find_nothing", params={})
+    done, cut_off = counts(1, (nothing,)), counts(2, (nothing,))
+    store.folder(done).mkdir(parents=True)
+    store.finish(done, {})
+    run_all([done, cut_off], store, HANDLERS)
+    assert attainable(in_order([done, cut_off]), store) == [done]
+
+
+def test_next_ready_leaves_what_ended_while_it_looked(store, monkeypatch):
+    job = Job(kind="a", params={})
+    claim = store.claim
+
+    def late(job):
+        store.folder(job).mkdir(parents=True)
+        store.end(job, UserError("nothing", remedy=""))
+        return claim(job)
+
+    monkeypatch.setattr(store, "claim", late)
+    with next_ready([job], store) as found:
+        assert found is None
+
+
+def test_a_damaged_dead_end_is_an_error_that_names_the_file(store):
+    job = Job(kind="count", params={})
+    store.folder(job).mkdir(parents=True)
+    path = store.folder(job) / "dead_end.json"
+    path.write_text("{")
+    with pytest.raises(UserError, match=f"{path}.*Delete the folder"):
+        store.dead_end(job)
 
 
 def test_next_ready_takes_the_first_that_is_free(store):

@@ -71,6 +71,26 @@ def test_the_best_mask_is_written(tmp_path, task, images):
     assert record == {"images": 70, "kept": 70, "score": mean, "threshold": 0.0}
 
 
+class Counted(np.ndarray):
+    """Images that count how often chunks are read."""
+
+    reads = 0
+
+    def __getitem__(self, index):
+        type(self).reads += isinstance(index, slice)
+        return np.asarray(super().__getitem__(index))
+
+
+def test_images_are_read_once(tmp_path, task, images, monkeypatch):
+    monkeypatch.setattr(Counted, "reads", 0)
+    networks = [Threshold(task, 127.5)]
+    counted = images.view(Counted)
+    write_best_labels(
+        tmp_path, networks, [Judge(task, 0.5)], counted, task, threshold=0, device=CPU
+    )
+    assert Counted.reads == 2  # chunks of 70 images
+
+
 def test_evalnets_are_averaged(tmp_path, task, images):
     networks = [Threshold(task, level) for level in (30.5, 127.5, 220.5)]
     judges = [Judge(task, 0.9), Judge(task, 0.86), Judge(task, 0.2)]  # two of three like much

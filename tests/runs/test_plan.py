@@ -1,12 +1,16 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from imasks.approaches.generation import assemble, sources
 from imasks.approaches.ladders import LADDERS
-from imasks.approaches.presets import PRESETS
+from imasks.approaches.presets import PRESETS, Policy
 from imasks.approaches.recipes import APPROACHES
+from imasks.data.arrays import Arrays
 from imasks.data.prepare import Preparation
 from imasks.jobs import in_order
+from imasks.labelling.labellers import PseudoLabels
 from imasks.runs import cost
 from imasks.runs.config import RunConfig
 from imasks.runs.plan import make_plan
@@ -213,3 +217,29 @@ def test_costs_are_of_one_unit(paper):
     assert cost.steps_of(grader, CONFIG) == pytest.approx(50 * (64 * 10 // 32))
     best, single = (paper[n].generations[1].label.weight for n in ("EvalNet", "Noisy Student"))
     assert best > 10 * single  # ten networks, and EvalNets on top
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("name", ["LDT", "ALDT", "FDT", "IM", "AIM+"])
+def test_pairs_are_counted_as_they_are_put_together(preset, name):
+    ladder, images = LADDERS["isic2018"], {"labeled": 3, "unlabeled": 20}
+    wanted = sources(APPROACHES[name], PRESETS[preset], ladder, 1)
+
+    def arrays(count):
+        zeros = np.zeros((count, 8, 8, 1), np.uint8)
+        return Arrays(images=zeros, labels=zeros.transpose(0, 3, 1, 2), names=("",) * count)
+
+    unlabeled = arrays(images["unlabeled"])
+    nowhere = np.zeros((20, 1, 8, 8), np.bool_)
+    pseudo = PseudoLabels(
+        labels=unlabeled.labels, im=nowhere, region=nowhere[:, 0], keep=np.ones(20, np.bool_)
+    )
+    parts = assemble(
+        wanted,
+        labeled=arrays(images["labeled"]),
+        unlabeled=unlabeled,
+        pseudo=pseudo,
+        policy=Policy(),
+        seed=0,
+    )
+    assert cost.pairs_of(wanted, images) == sum(len(part) for part in parts)

@@ -77,7 +77,7 @@ def test_tiles_of_a_pointwise_network_are_the_whole(height, width, kind):
     task = TASKS[kind]
     networks = [Pointwise(task.outputs, seed) for seed in (0, 1)]
     image = noise(height, width)
-    by_tiles = make(networks, task)._probabilities(image)
+    by_tiles = make(networks, task)._in_parts(image)
     x = torch.from_numpy(image).permute(2, 0, 1)[None].float()
     with torch.no_grad():
         whole = torch.stack([task.probabilities(network(x))[0] for network in networks])
@@ -87,7 +87,7 @@ def test_tiles_of_a_pointwise_network_are_the_whole(height, width, kind):
 
 def seam_and_elsewhere(predictor, image):
     """Mean absolute steps between neighbouring columns, at the borders of tiles and elsewhere."""
-    probability = predictor._probabilities(image)[:, 0].numpy()
+    probability = predictor._in_parts(image)[:, 0].numpy()
     steps = np.abs(np.diff(probability, axis=2)).mean((0, 1))
     length, tile = image.shape[1], predictor.preparation.size[1]
     starts = module._starts(length, tile)
@@ -297,6 +297,21 @@ def test_quality_of_images_seen_whole():
     assert one(noise(200, 96)).quality is None
     assert make(networks, task, TILES, judge=judge)(image).quality is None
     assert make(networks, task, RESIZE)(image).quality is None
+
+
+def test_an_image_is_resized_once_though_it_is_judged(monkeypatch):
+    resized = []
+    task = Binary(["cell"])
+    judge = Judge(evalnets=[Covered(task)], task=task, plain=False)
+
+    def count(image, size):
+        resized.append(size)
+        return resize_image(image, size)
+
+    monkeypatch.setattr(module, "resize_image", count)
+    made = make([Brightness(128), Brightness(130)], task, RESIZE, judge=judge)
+    assert made(noise(64, 96)).quality is not None
+    assert resized == [RESIZE.size]
 
 
 def test_quality_of_classes_that_are_found():

@@ -8,12 +8,14 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from imasks.data.folder import open_dataset
 from imasks.errors import UserError
 from imasks.jobs import in_order
 from imasks.models.weights import load_network
+from imasks.runs import run as module
 from imasks.runs.run import estimate, open_run, plan_run, work
 
 SILENT = Console(quiet=True)
@@ -275,3 +277,18 @@ def test_two_processes_on_one_run_share_the_work(tiny_data, tmp_path):
     for job in in_order(run.plan.targets):
         if job.kind == "fit":
             assert sum("begin" in record for record in run.store.log(job)) == 1
+
+
+def test_threads_are_given_back_after_an_error(tiny_dataset, tmp_path, tiny, monkeypatch):
+    run = plan_run(tiny_dataset, tmp_path / "r", approaches=["LDT"], seeds=[0], options=tiny)
+    before = torch.get_num_threads()
+    run = dataclasses.replace(run, config=dataclasses.replace(run.config, threads=before + 1))
+
+    def fail(*args, **more):
+        assert torch.get_num_threads() == before + 1
+        raise UserError("out of memory", remedy="")
+
+    monkeypatch.setattr(module, "seconds_per_step", fail)
+    with pytest.raises(UserError, match="out of memory"):
+        estimate(run, workers=1)
+    assert torch.get_num_threads() == before

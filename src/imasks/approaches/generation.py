@@ -207,13 +207,19 @@ def _plain(preset: Preset, ladder: Ladder) -> Augmentation:
     return Augmentation(flip=strong.flip, free_rotation=strong.free_rotation)
 
 
+def repeats(own: int, others: int, least: float) -> int:
+    """How often so many pairs are shown to be at least that share of the training set."""
+    if not own or not others:
+        return 1
+    return max(1, ceil(least / (1 - least) * others / own))
+
+
 def _repeated(part: Part, least: float, parts: Sequence[Part]) -> Part:
     others = sum(len(one) for one in parts) - len(part)
     if not least or not others or not len(part):
         return part
-    times = ceil(least / (1 - least) * others / len(part))
     rows = np.arange(len(part.images)) if part.rows is None else part.rows
-    return replace(part, rows=np.tile(rows, max(1, times)))
+    return replace(part, rows=np.tile(rows, repeats(len(part), others, least)))
 
 
 def _part(arrays: Arrays) -> Part:

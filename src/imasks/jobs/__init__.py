@@ -7,17 +7,28 @@ function that turns a job into a result.
 from imasks.jobs.execute import run_all
 from imasks.jobs.job import JSON, Job, in_order
 from imasks.jobs.store import Store, write_atomic
-from imasks.jobs.walk import Handler, JobFailed, next_ready, walk
+from imasks.jobs.walk import (
+    DeadEnd,
+    Handler,
+    JobFailed,
+    attainable,
+    next_ready,
+    unfinished,
+    walk,
+)
 
 __all__ = [
     "JSON",
+    "DeadEnd",
     "Handler",
     "Job",
     "JobFailed",
     "Store",
+    "attainable",
     "in_order",
     "next_ready",
     "run_all",
+    "unfinished",
     "walk",
     "write_atomic",
 ]

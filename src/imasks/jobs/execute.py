@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from imasks.errors import UserError
 from imasks.jobs.job import JSON, Job, in_order
 from imasks.jobs.store import Store
-from imasks.jobs.walk import Handler, JobFailed, walk
+from imasks.jobs.walk import Handler, JobFailed, unfinished, walk
 from imasks.jobs.worker import Errand, StopFile, command, imported
 
 _TICK = 0.2  # seconds between looks at the workers
@@ -33,7 +33,8 @@ def run_all(
 ) -> None:
     """Do the targets and all they build on, leaving out what is done already.
 
-    Returns when every job is done, be it by this call or by another process on the same store.
+    Returns when every job is done, be it by this call or by another process on the same store;
+    dead ends and what builds on them are left out, see :class:`imasks.jobs.DeadEnd`.
 
     Args:
         targets: the jobs wanted.
@@ -47,14 +48,14 @@ def run_all(
         on_tick: called here about every 0.2 s while worker processes work.
 
     Raises:
-        UserError: a handler raised it. Jobs that were being worked on beside it are finished
-            first, here and below.
+        UserError: a handler raised it, and it is no DeadEnd. Jobs that were being worked on
+            beside it are finished first, here and below.
         JobFailed: a handler raised anything else, or a worker process was lost; in the latter
             case the other workers are terminated.
         ValueError: there is no handler for a job's kind (from a worker process: JobFailed).
     """
     jobs = in_order(targets)
-    left = sum(not store.done(job) for job in jobs)
+    left = len(unfinished(jobs, store))
     if not left:
         return
     if workers <= 1:

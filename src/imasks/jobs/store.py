@@ -21,10 +21,10 @@ class Store:
     """The job folders of one run, `root/jobs/KEY/`, which any number of processes may share.
 
     A folder holds `params.json` (kind, params, keys of the inputs, label), `log.jsonl` (one
-    record a line), the handler's own files, and `done.json`, written last. `error.json` is
-    there while the last attempt failed. Files named `checkpoint*` are what a handler goes on
-    from after a kill; they go once the job is done. Whoever writes into a folder must hold its
-    claim; anyone may read at any time.
+    record a line), the handler's own files, and `done.json`, written last. `dead_end.json` stands
+    in its place where nothing can be built on the job, `error.json` while the last attempt
+    failed. Files named `checkpoint*` are what a handler goes on from after a kill; they go once
+    the job is done. Whoever writes into a folder must hold its claim; anyone may read.
     """
 
     def __init__(self, root: Path) -> None:
@@ -125,6 +125,31 @@ class Store:
         for checkpoint in folder.glob("checkpoint*"):
             checkpoint.unlink()
 
+    def end(self, job: Job, found: UserError) -> None:
+        """Mark the claimed job as a dead end: nothing can be built on it, for this reason."""
+        write_atomic(
+            self.folder(job) / "dead_end.json", _pretty(_words(found) | {"t": time.time()})
+        )
+
+    def dead_end(self, job: Job) -> dict[str, Any] | None:
+        """Return why nothing can be built on the job: what, value, remedy and time `t`.
+
+        None means that this is not so, or not known yet.
+
+        Raises:
+            UserError: its `dead_end.json` is damaged.
+        """
+        path = self.folder(job) / "dead_end.json"
+        try:
+            content = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            content = None
+        if not isinstance(content, dict) or not {"what", "value", "remedy"} <= content.keys():
+            raise UserError(f"The end of {job} is damaged: {path}", remedy=_recompute(path))
+        return content
+
     def fail(self, job: Job, error: Exception) -> None:
         """Write why the claimed job failed to its `error.json`."""
         content = {
@@ -134,8 +159,7 @@ class Store:
             "t": time.time(),
         }
         if isinstance(error, UserError):
-            value = None if error.value is None else str(error.value)
-            content |= {"what": error.what, "value": value, "remedy": error.remedy}
+            content |= _words(error)
         write_atomic(self.folder(job) / "error.json", _pretty(content))
 
     def error(self, job: Job) -> dict[str, Any] | None:
@@ -229,6 +253,11 @@ def write_atomic(path: Path, data: bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _words(error: UserError) -> dict[str, Any]:
+    value = None if error.value is None else str(error.value)
+    return {"what": error.what, "value": value, "remedy": error.remedy}
 
 
 def _pretty(content: object) -> bytes:

@@ -49,6 +49,14 @@ class JobFailed(RuntimeError):  # noqa: N818  (an event, told of as one)
         super().__init__(f"{label}: {message} (folder: {folder})")
 
 
+class DeadEnd(UserError):  # noqa: N818  (no error of the run)
+    """A job found that nothing can be built on its result.
+
+    No failure: the job has ended and is not taken up again, what builds on it is left out, and
+    all others go on. The message says what was found, not by which job.
+    """
+
+
 def walk(
     jobs: Sequence[Job],
     store: Store,
@@ -57,7 +65,9 @@ def walk(
     stop: Stop | None = None,
     on_start: Callable[[Job], None] = lambda job: None,
 ) -> None:
-    """Do jobs, one after the other, until all of them are done.
+    """Do jobs, one after the other, until all of them are done that can be.
+
+    A job that ends in a :class:`DeadEnd` is not done, nor is any that builds on it.
 
     Any number of processes may walk over the same jobs at the same time. Where only jobs are
     left that others work on, the walk waits, in case they give up.
@@ -71,7 +81,7 @@ def walk(
         on_start: told of each job before its handler is called.
 
     Raises:
-        UserError: a handler raised it.
+        UserError: a handler raised it, and it is no DeadEnd.
         JobFailed: a handler raised anything else.
         ValueError: there is no handler for a job's kind.
     """
@@ -79,7 +89,7 @@ def walk(
         raise ValueError(f"no handler for jobs of kind {', '.join(missing)}")
     stop = threading.Event() if stop is None else stop
     while not stop.is_set():
-        jobs = [job for job in jobs if not store.done(job)]
+        jobs = unfinished(jobs, store)
         if not jobs:
             return
         with next_ready(jobs, store) as job:
@@ -91,9 +101,31 @@ def walk(
             time.sleep(_POLL)
 
 
+def attainable(jobs: Sequence[Job], store: Store) -> list[Job]:
+    """Leave out dead ends and all that builds on them.
+
+    Args:
+        jobs: inputs before their users, as `in_order` gives them.
+        store: where their folders are.
+
+    Returns:
+        The jobs that are done or may become so, in their order.
+    """
+    lost: set[Job] = set()
+    for job in jobs:
+        if not store.done(job) and (not lost.isdisjoint(job.inputs) or store.dead_end(job)):
+            lost.add(job)
+    return [job for job in jobs if job not in lost]
+
+
+def unfinished(jobs: Sequence[Job], store: Store) -> list[Job]:
+    """List the attainable jobs that are not done yet, see :func:`attainable`."""
+    return [job for job in attainable(jobs, store) if not store.done(job)]
+
+
 @contextmanager
 def next_ready(jobs: Sequence[Job], store: Store) -> Iterator[Job | None]:
-    """Claim the first job that is not done, whose inputs are done, and that nobody else has.
+    """Claim the first job that has not ended, whose inputs are done, and that nobody else has.
 
     Yields:
         The job, claimed until the block ends, or None if there is none at the moment.
@@ -102,7 +134,7 @@ def next_ready(jobs: Sequence[Job], store: Store) -> Iterator[Job | None]:
         if store.done(job) or not all(store.done(needed) for needed in job.inputs):
             continue
         with store.claim(job) as claimed:
-            if claimed and not store.done(job):
+            if claimed and not store.done(job) and store.dead_end(job) is None:
                 yield job
                 return
     yield None
@@ -112,6 +144,8 @@ def _do(job: Job, store: Store, handler: Handler, stop: Stop) -> None:
     store.begin(job)
     try:
         store.finish(job, handler(job, store))
+    except DeadEnd as end:
+        store.end(job, end)
     except Exception as error:
         stop.set()  # before the claim ends, so that nobody beside us takes the job up
         store.fail(job, error)

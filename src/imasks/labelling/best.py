@@ -15,7 +15,7 @@ from torch import nn
 from imasks.labelling.grading import answer
 from imasks.labelling.labellers import PseudoLabels, create_array
 from imasks.tasks import Task
-from imasks.training.predict import images_on, votes
+from imasks.training.predict import chunks_on, votes_of
 from imasks.training.recipe import Precision
 
 
@@ -58,12 +58,12 @@ def write_best_labels(
     kinds = {"labels": np.uint8, "im": np.bool_, "region": np.bool_}
     out = {name: create_array(folder, name, shapes[name], kinds[name]) for name in shapes}
     score = np.zeros(N, np.float32)
-    for rows, voted in votes(networks, images, task, device=device, precision=precision):
-        masks = voted
+    for rows, shown in chunks_on(device, images):
+        masks = votes_of(networks, shown, task, precision=precision)
         if previous is not None:
             before = torch.from_numpy(np.ascontiguousarray(previous.labels[rows])).to(device)
-            masks = torch.cat([voted, before[None]])
-        scores = _scores(evalnets, images_on(device, images[rows]), masks, task, precision)
+            masks = torch.cat([masks, before[None]])
+        scores = _scores(evalnets, shown, masks, task, precision)
         if previous is not None:
             scores[-1, ~previous.keep[rows]] = -np.inf
         best = scores.argmax(0)  # the first of equals

@@ -246,8 +246,10 @@ def load_pseudo_labels(folder: Path) -> PseudoLabels:
 
 
 def _kept(task: Task, label: Tensor, im: Tensor, voted: Tensor) -> Tensor:
-    if task.name == "binary":
-        return keep_mostly_agreed(sizes(label, im))
-    if task.name == "multiclass":
-        return keep_same_classes(voted)
-    return torch.ones(len(label), dtype=torch.bool)
+    match task.filter:
+        case "mostly agreed":
+            return keep_mostly_agreed(sizes(label, im))
+        case "same classes":
+            return keep_same_classes(voted)
+        case None:
+            return torch.ones(len(label), dtype=torch.bool)

@@ -8,7 +8,7 @@ from typing import Any
 
 from imasks.approaches.recipes import find_approach
 from imasks.errors import UserError
-from imasks.jobs import Job, in_order
+from imasks.jobs import Job, attainable, in_order
 from imasks.runs.line import Generation, Line
 from imasks.runs.results import sortable
 from imasks.runs.run import Run
@@ -27,7 +27,8 @@ class Chosen:
         quality: the finished job that says how well EvalNets judge its predictions; None where
             they do not, or not yet.
         done: jobs that are done, of the approaches and seeds that were chosen from.
-        jobs: all of theirs; while some are left, another run of :func:`choose` may find better.
+        jobs: all of theirs, without dead ends and what builds on them; while some are left, another
+            run of :func:`choose` may find better.
     """
 
     approach: str
@@ -89,7 +90,7 @@ def choose(run: Run, *, approach: str | None = None, seed: int | None = None) ->
         )
     line, generation = max(finished, key=lambda pair: sortable(_val(run, pair[1])))
     by_key = {job.key: job for job in generation.fits}
-    jobs = in_order([job for each in lines for job in each.targets])
+    jobs = attainable(in_order([job for each in lines for job in each.targets]), run.store)
     quality = generation.quality
     ranked = run.store.result(generation.rank)["ranked"]
     return Chosen(

@@ -20,8 +20,11 @@ from imasks.errors import UserError
 from imasks.models.unet import UNetConfig
 from imasks.runs.config import RunConfig
 from imasks.runs.options import Options, check_value
+from imasks.tasks import TASKS
 from imasks.training.pace import choose_precision
 from imasks.training.recipe import Precision
+
+ALL = "all"  # in place of names of approaches
 
 
 def configure(
@@ -48,7 +51,7 @@ def configure(
     if not seeds:
         raise UserError("no seed is given", remedy="Give seeds, at least 1 of them.")
     how = _preset(options)
-    if how.policy.label == "rare" and dataset.card.task != "multiclass":
+    if how.policy.label == "rare" and not TASKS[dataset.card.task].exclusive:
         raise UserError(
             "im_label 'rare' is about classes that exclude one another",
             value=f"task {dataset.card.task}",
@@ -130,16 +133,22 @@ def check_needs(dataset: Dataset, name: str) -> None:
         )
 
 
-def possible(dataset: Dataset) -> dict[str, str]:
-    """All approaches, each with what a data set lacks for it; empty if it can be trained."""
-    found = {}
+def asked_for(dataset: Dataset, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Resolve "all" as the only name to all approaches that a data set has the images for.
+
+    Returns:
+        The names, as they are if they are not "all"; and those left out, with the reason.
+    """
+    if [name.strip().lower() for name in names] != [ALL]:
+        return list(names), {}
+    possible, lacking = [], {}
     for name in APPROACHES:
         try:
             check_needs(dataset, name)
-            found[name] = ""
+            possible.append(name)
         except UserError as error:
-            found[name] = error.what
-    return found
+            lacking[name] = error.what
+    return possible, lacking
 
 
 def workers_for(options: Options, how: Preset, device: str) -> int:

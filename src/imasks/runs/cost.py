@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from imasks.approaches.generation import Source
+from imasks.approaches.generation import Source, repeats
 from imasks.jobs import Job
 from imasks.runs.config import RunConfig
 
@@ -34,9 +34,13 @@ def grading(config: RunConfig) -> float:
 def pairs_of(wanted: Sequence[Source], images: Mapping[str, int]) -> int:
     """Pairs of a training set, if no image is filtered out."""
     split = {"labeled": "labeled", "full": "unlabeled", "pseudo": "unlabeled"}
-    return sum(
+    counts = [
         images[split[source.pairs]] * max(1, source.frozen) * (COPIES if source.graded else 1)
         for source in wanted
+    ]
+    return sum(
+        count * repeats(count, sum(counts) - count, source.least)
+        for count, source in zip(counts, wanted, strict=True)
     )
 
 

@@ -18,7 +18,7 @@ from imasks.data.checksum import changed_files, checksum
 from imasks.data.folder import open_dataset
 from imasks.data.prepare import Preparation
 from imasks.errors import UserError
-from imasks.jobs import Handler, Job, Store
+from imasks.jobs import DeadEnd, Handler, Job, Store
 from imasks.labelling.agree import Morphology
 from imasks.labelling.input_ensemble import InputEnsemble
 from imasks.labelling.labellers import (
@@ -200,8 +200,8 @@ def do_label(job: Job, store: Store) -> dict[str, Any]:
     )
     counted["networks"] = chosen_keys(job, store)
     if not counted["kept"]:
-        raise UserError(
-            f"{job.label}: no pseudo-label passed the filter",
+        raise DeadEnd(
+            "no pseudo-label passed the filter",
             value=f"0 of {counted['images']} images kept",
             remedy="Start a new run in another --out with --no-filter or with more --steps, or "
             "label more images.",

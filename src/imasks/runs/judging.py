@@ -14,7 +14,7 @@ from imasks.data.arrays import Arrays, load_arrays
 from imasks.data.augment import Augmentation
 from imasks.encoding import IGNORE
 from imasks.errors import UserError
-from imasks.jobs import Handler, Job, Store, write_atomic
+from imasks.jobs import DeadEnd, Handler, Job, Store, write_atomic
 from imasks.labelling.agree import Morphology
 from imasks.labelling.best import write_best_labels
 from imasks.labelling.calibration import calibrate, known, prediction_quality
@@ -53,7 +53,7 @@ from imasks.training.batches import mix
 from imasks.training.fit import fit, seeded_network
 from imasks.training.grading import Grading, Pairs
 from imasks.training.measure import sum_by_image
-from imasks.training.predict import CHUNK, images_on, probabilities, votes
+from imasks.training.predict import CHUNK, chunks_on, images_on, probabilities, votes, votes_of
 from imasks.training.recipe import Recipe
 
 
@@ -191,8 +191,8 @@ def do_choose(job: Job, store: Store) -> dict[str, Any]:
         on_progress=lambda done: steps(done, len(unlabeled.images)),
     )
     if not counted["kept"]:
-        raise UserError(
-            f"{job.label}: EvalNets found no mask good enough",
+        raise DeadEnd(
+            "EvalNets found no mask good enough",
             value=f"0 of {counted['images']} images reach a score of {counted['threshold']:.3f}",
             remedy="Start a new run in another --out with --thresholds auto or with more --steps.",
         )
@@ -269,9 +269,10 @@ def _held_out(
     assert val.labels is not None
     shape = Morphology(**p["morphology"])
     scores, quality = [], []
-    for rows, voted in votes(best_networks(job, store), val.images, task, device=device):
-        masks, region = pair_of(voted, task, shape)
-        images = images_on(device, val.images[rows]).masked_fill(region, 0)
+    networks = best_networks(job, store)
+    for rows, shown in chunks_on(device, val.images):
+        masks, region = pair_of(votes_of(networks, shown, task), task, shape)
+        images = shown.masked_fill(region, 0)
         answers = answer(graders, images, masks, task, precision="float32")
         scores.append(task.pair_score(answers).cpu())
         truth = torch.from_numpy(np.ascontiguousarray(val.labels[rows])).to(device)

@@ -336,7 +336,7 @@ class _Line:
 
 def _filters(config: RunConfig) -> bool:
     asked = config.how.policy.filter
-    return config.task == "binary" if asked is None else asked
+    return config.make_task().filtered if asked is None else asked
 
 
 def _task(config: RunConfig) -> dict[str, Any]:

@@ -130,8 +130,9 @@ class Predictor:
         """
         pixels = to_uint8(_with_channels(image), self.preparation)
         H, W = pixels.shape[:2]
-        members = self._probabilities(pixels)
-        quality, class_quality = self._quality(pixels, members)
+        whole = self._whole(pixels)
+        members = self._in_parts(pixels) if whole is None else self._all_networks(whole)[:, 0]
+        quality, class_quality = self._quality(whole, members)
         mean, votes = _vote(members, self.task, (H, W))
         decided = self.task.discrete(mean, reserved=False)
         im = cut_region(inconsistency(votes)[1])[0, 0]
@@ -152,12 +153,14 @@ class Predictor:
             class_quality=class_quality,
         )
 
-    def _quality(self, image: Bytes, members: Tensor) -> tuple[float | None, dict[str, float]]:
-        """Judge the probabilities [E,C,h,w] of uint8 [H,W,C], if it was shown as a whole."""
-        if self.judge is None or not self._shows_whole(image):
+    def _quality(
+        self, whole: Bytes | None, members: Tensor
+    ) -> tuple[float | None, dict[str, float]]:
+        """Judge the probabilities [E,C,h,w] of an image that was shown as uint8 [1,h,w,C]."""
+        if self.judge is None or whole is None:
             return None, {}
-        small = images_on(self.device, resize_image(image, self.preparation.size)[None])
-        answers = self.judge(small, members[:, None].to(self.device)).cpu()
+        shown = images_on(self.device, whole)
+        answers = self.judge(shown, members[:, None].to(self.device)).cpu()
         score = self.task.pair_score(answers).numpy()
         expected = score if self.calibration is None else self.calibration(score)
         names = self.task.classes
@@ -167,18 +170,19 @@ class Predictor:
             found = {n: q for n, q, d in zip(names, iou, detected, strict=True) if d >= DETECTED}
         return float(expected[0]), found
 
-    def _shows_whole(self, image: Bytes) -> bool:
+    def _whole(self, image: Bytes) -> Bytes | None:
+        """Resize uint8 [H,W,C] to [1,h,w,C]; None where it is to be shown in parts."""
         prep = self.preparation
         if prep.fit == "tile" or self.scale == "native":
-            return False
+            return None
         larger = max(side / most for side, most in zip(image.shape, prep.largest, strict=False))
-        return self.scale == "whole" or larger <= LARGER
+        if self.scale == "auto" and larger > LARGER:
+            return None
+        return resize_image(image, prep.size)[None]
 
-    def _probabilities(self, image: Bytes) -> Tensor:
-        """Show uint8 [H,W,C] to all networks; float32 [E,C,h,w] on the CPU."""
+    def _in_parts(self, image: Bytes) -> Tensor:
+        """Show uint8 [H,W,C] to all networks in tiles; float32 [E,C,h,w] on the CPU."""
         prep = self.preparation
-        if self._shows_whole(image):
-            return self._all_networks(resize_image(image, prep.size)[None])[:, 0]
         if prep.fit == "tile":
             return self._in_tiles(image)
         H, W = image.shape[:2]

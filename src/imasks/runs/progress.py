@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from imasks.errors import UserError
-from imasks.jobs import Job, Store, in_order
+from imasks.jobs import Job, Store, attainable, in_order
 
 _REFRESH = 0.5  # seconds
 
@@ -35,7 +35,7 @@ class State:
 
     Args:
         done: jobs done.
-        jobs: all jobs.
+        jobs: all jobs; dead ends and what builds on them are left out, here and below.
         share: of the estimated work.
         seconds: of computing so far, over all processes.
         remaining: estimated seconds of computing left; None before anything is finished.
@@ -63,12 +63,13 @@ class Progression:
 
     def state(self) -> State:
         """Read the state now."""
-        total = sum(job.weight for job in self.jobs)
+        wanted = attainable(self.jobs, self.store)
+        total = sum(job.weight for job in wanted)
         finished = worked = seconds = 0.0
         done = 0
         working = []
         left: dict[str, float] = {}  # work, by job
-        for job in self.jobs:
+        for job in wanted:
             if self.store.done(job):
                 done += 1
                 finished += job.weight
@@ -90,10 +91,10 @@ class Progression:
         share = (finished + worked) / total if total else 1.0
         known = finished + worked
         rate = seconds / known if known and seconds else None
-        jobs = [job for job in self.jobs if job.key in left]
+        jobs = [job for job in wanted if job.key in left]
         return State(
             done=done,
-            jobs=len(self.jobs),
+            jobs=len(wanted),
             share=share,
             seconds=seconds,
             remaining=None if rate is None else rate * (total - known),
@@ -133,7 +134,7 @@ def shown(targets: Sequence[Job], store: Store, console: Console, workers: int) 
 
         def draw() -> None:
             state = follower.state()
-            bars.update(overall, completed=state.done, left=_left(state))
+            bars.update(overall, total=state.jobs, completed=state.done, left=_left(state))
             lines = [
                 Text(f"  {one.share:>4.0%}  {one.label}  {one.note}", style="dim")
                 for one in state.working

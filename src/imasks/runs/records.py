@@ -36,6 +36,8 @@ validation score (columns generation, validation, test). Test images choose noth
   that were not used are not counted.
 * **time**: of computing, all seeds, candidates and shared starts counted in.
 * **jobs**: done of all. Where they differ, the approach is not finished: its numbers may change.
+* **(ended)**: some seed had nothing to learn from in some generation, as listed below the table.
+  Its generations before count.
 
 Quality is the score that a single prediction may be expected to reach: EvalNets judge what the
 ensemble of the chosen generation says of an image, and their scores are calibrated on the
@@ -63,7 +65,7 @@ def results_csv(runs: Sequence[Run]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
-        ("data", "score", "approach", "seed", "generation", *COLUMNS, *_QUALITY, "chosen")
+        ("data", "score", "approach", "seed", "generation", *COLUMNS, *_QUALITY, "chosen", "ended")
     )
     for run in runs:
         head = (Path(run.config.data).name, run.config.make_task().primary)
@@ -85,6 +87,8 @@ def results_markdown(runs: Sequence[Run]) -> str:
             f"{config.ladder.width:g}, preset {config.preset}, {seeds}, {config.device}.\n"
         )
         parts.append(markdown_table(run.rows()))
+        if endings := endings_list(run.rows()):
+            parts.append(endings)
         if judged := quality_table(run.rows()):
             parts.append(f"Predicted quality of single predictions:\n\n{judged}")
     return "\n".join([*parts, NOTES])
@@ -99,6 +103,11 @@ def markdown_table(rows: Sequence[Row]) -> str:
     lines = [names, ("---", *["---:"] * (len(names) - 1))]
     lines += [_cells(row) for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def endings_list(rows: Sequence[Row]) -> str:
+    """Write which approaches and seeds ended early, and why, as a Markdown list; may be empty."""
+    return "".join(f"* {row.approach}, {one}\n" for row in rows for one in row.ended)
 
 
 def quality_table(rows: Sequence[Row]) -> str:
@@ -116,7 +125,7 @@ def quality_table(rows: Sequence[Row]) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     return (
-        row.approach if row.complete else f"{row.approach} (not finished)",
+        _name(row),
         span(row.generation),
         text(row.val),
         text(row.test),
@@ -132,6 +141,12 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
+def _name(row: Row) -> str:
+    if not row.complete:
+        return f"{row.approach} (not finished)"
+    return f"{row.approach} (ended)" if row.ended else row.approach
+
+
 def _records(one: Outcome) -> Iterator[tuple[object, ...]]:
     for step in one.steps:
         values = ("" if (v := getattr(step, name)) is None else v for name in COLUMNS)
@@ -139,7 +154,8 @@ def _records(one: Outcome) -> Iterator[tuple[object, ...]]:
         quality = ("" if v is None else v for v in judged)
         chosen = one.chosen is not None and one.chosen.generation == step.generation
         marked = "yes" if chosen else ""
-        yield (one.approach, one.seed, step.generation, *values, *quality, marked)
+        ended = "" if one.ended is None else str(one.ended)
+        yield (one.approach, one.seed, step.generation, *values, *quality, marked, ended)
 
 
 def _error(spread: Spread | None) -> str:

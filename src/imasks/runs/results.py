@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from statistics import stdev
 from typing import Any
 
-from imasks.jobs import Job, Store, in_order
+from imasks.jobs import Job, Store, attainable, in_order
 from imasks.runs.config import RunConfig
 from imasks.runs.line import Generation, Line
 from imasks.runs.plan import Plan
@@ -60,6 +60,24 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ending:
+    """Why an approach with a seed ended before its last generation.
+
+    Args:
+        generation: the first that could not be trained.
+        reason: what was found, with its value.
+        remedy: what to do about it.
+    """
+
+    generation: int
+    reason: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"ended in generation {self.generation}: {self.reason}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """One approach with one seed.
 
@@ -67,10 +85,11 @@ class Outcome:
         approach: its name.
         seed: of the run.
         steps: the finished generations, in order.
-        complete: whether all are.
+        complete: whether nothing is left to do.
         seconds: of computing that went into it, shared starts counted in.
         done: jobs done.
-        jobs: all of its jobs.
+        jobs: all of its jobs; without those after its ending, if it has one.
+        ended: why it ended before its last generation; None where it did not.
     """
 
     approach: str
@@ -80,6 +99,7 @@ class Outcome:
     seconds: float
     done: int
     jobs: int
+    ended: Ending | None = None
 
     @property
     def chosen(self) -> Step | None:
@@ -151,16 +171,34 @@ def _outcome(line: Line, store: Store, primary: str) -> Outcome:
         for generation in line.generations
         if store.done(generation.rank)
     ]
-    done = [job for job in jobs if store.done(job)]
+    wanted = attainable(jobs, store)
+    done = sum(store.done(job) for job in wanted)
     return Outcome(
         approach=line.approach.name,
         seed=line.seed,
         steps=tuple(steps),
-        complete=len(done) == len(jobs),
+        complete=done == len(wanted),
         seconds=sum(seconds.values()),
-        done=len(done),
-        jobs=len(jobs),
+        done=done,
+        jobs=len(wanted),
+        ended=_ending(line, store),
     )
+
+
+def _ending(line: Line, store: Store) -> Ending | None:
+    for generation in line.generations:
+        if store.done(generation.rank):
+            continue
+        for job in in_order([generation.rank]):
+            found = None if store.done(job) else store.dead_end(job)
+            if found is not None:
+                value = "" if found["value"] is None else f" ({found['value']})"
+                return Ending(
+                    generation=generation.number,
+                    reason=f"{found['what']}{value}",
+                    remedy=found["remedy"],
+                )
+    return None
 
 
 def _step(generation: Generation, store: Store, primary: str, seconds: Mapping[Job, float]) -> Step:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from imasks.data.checksum import changed_files
 from imasks.data.folder import Dataset, open_dataset
 from imasks.data.memory import cores
 from imasks.errors import UserError
-from imasks.jobs import Job, Store, in_order, run_all
+from imasks.jobs import Job, Store, in_order, run_all, unfinished
 from imasks.models.evalnet import EvalNetConfig
 from imasks.models.unet import UNetConfig
 from imasks.runs.config import (
@@ -179,18 +180,18 @@ def work(run: Run, *, workers: int, console: Console) -> None:
         UserError: something the user can mend.
         JobFailed: anything else that went wrong in a job.
     """
+    targets, store, threads = run.plan.targets, run.store, run.config.threads
+    with _threads(threads), shown(targets, store, console, workers):
+        run_all(targets, store, HANDLERS, workers=workers, setup=SETUP, setup_args=[threads])
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Give this process so many threads until the block ends."""
     before = torch.get_num_threads()
-    limit_threads(run.config.threads)
+    limit_threads(count)
     try:
-        with shown(run.plan.targets, run.store, console, workers):
-            run_all(
-                run.plan.targets,
-                run.store,
-                HANDLERS,
-                workers=workers,
-                setup=SETUP,
-                setup_args=[run.config.threads],
-            )
+        yield
     finally:
         torch.set_num_threads(before)
 
@@ -210,9 +211,10 @@ def estimate(run: Run, *, workers: int) -> Mapping[str, float]:
     Returns:
         "computing": summed over processes; "waiting": on the clock, with so many workers.
     """
-    jobs = [job for job in in_order(run.plan.targets) if not run.store.done(job)]
+    jobs = unfinished(in_order(run.plan.targets), run.store)
     trained = [job for job in jobs if job.kind in NETWORKS]
-    measured = _seconds_of_trainings(trained, run.config)
+    with _threads(run.config.threads):
+        measured = _seconds_of_trainings(trained, run.config)
     weight = sum(job.weight for job in trained)
     rate = sum(measured.values()) / weight if weight else 0.0
     seconds = {job.key: measured.get(job.key, rate * job.weight) for job in jobs}
@@ -225,8 +227,6 @@ def estimate(run: Run, *, workers: int) -> Mapping[str, float]:
 def _seconds_of_trainings(jobs: Sequence[Job], config: RunConfig) -> dict[str, float]:
     pace: dict[tuple[str, float], float] = {}
     found = {}
-    before = torch.get_num_threads()
-    limit_threads(config.threads)
     for job in jobs:
         p: Any = job.params
         network, recipe = NETWORKS[job.kind](**p["network"]), Recipe(**p["recipe"])
@@ -242,7 +242,6 @@ def _seconds_of_trainings(jobs: Sequence[Job], config: RunConfig) -> dict[str, f
             )
         # augmentation and validation come on top: about a fifth
         found[job.key] = 1.2 * pace[kind] * steps_of(job, config)
-    torch.set_num_threads(before)
     return found
 
 

@@ -68,6 +68,7 @@ class Row:
         seconds: computing time of all seeds.
         complete: whether every seed is finished.
         progress: "jobs done / jobs".
+        ended: how seeds ended before their last generation, one sentence each, with the seed.
     """
 
     approach: str
@@ -83,6 +84,7 @@ class Row:
     seconds: float
     complete: bool
     progress: str
+    ended: tuple[str, ...] = ()
     quality: Mapping[str, Spread] = field(default_factory=dict)
 
 
@@ -141,6 +143,7 @@ def _row(name: str, found: list[Outcome]) -> Row:
         seconds=sum(one.seconds for one in mine),
         complete=all(one.complete for one in mine),
         progress=f"{sum(one.done for one in mine)}/{sum(one.jobs for one in mine)}",
+        ended=tuple(f"seed {one.seed} {one.ended}" for one in mine if one.ended),
         quality=_quality([step.quality for step in chosen]),
     )
 

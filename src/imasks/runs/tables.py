@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from imasks.jobs import in_order
+from imasks.jobs import in_order, unfinished
 from imasks.kernels import kernels
 from imasks.runs.progress import Progression, duration
 from imasks.runs.results import Outcome, jobs_of
@@ -38,7 +38,7 @@ def results_table(rows: Sequence[Row], *, score: str) -> RenderableType:
         to_lower = MISSING if row.to_lower is None else row.to_lower.as_difference()
         scores = (text(row.test), to_lower) if differs else (text(row.val), text(row.test))
         table.add_row(
-            row.approach if row.complete else f"{row.approach} ({row.progress} jobs)",
+            _name(row),
             span(row.generation),
             *scores,
             text(row.ensemble_test),
@@ -59,9 +59,15 @@ def results_table(rows: Sequence[Row], *, score: str) -> RenderableType:
     if not all(row.complete for row in rows):
         notes.append("Not finished: run the same command again to go on.")
     parts: list[RenderableType] = [table, Text(" ".join(notes), style="dim")]
+    parts += [Text(f"{row.approach}, {one}", style="yellow") for row in rows for one in row.ended]
     if judged := [row for row in rows if row.quality]:
         parts += [Text(), _quality_table(judged, score)]
     return Group(*parts)
+
+
+def _name(row: Row) -> str:
+    ended = " (ended)" if row.ended else ""
+    return f"{row.approach}{ended}" if row.complete else f"{row.approach} ({row.progress} jobs)"
 
 
 def _quality_table(rows: Sequence[Row], score: str) -> RenderableType:
@@ -117,7 +123,7 @@ def plan_table(run: Run, times: Mapping[str, float], *, workers: int) -> Rendera
             str(len(lines[0].generations) - 1),
             str(sum(job.kind in NETWORKS for job in jobs)),
             str(len(jobs)),
-            str(sum(not run.store.done(job) for job in jobs)),
+            str(len(unfinished(jobs, run.store))),
         )
     pixels = f"{H} x {W} pixels ({config.preparation.fit})"
     images = ", ".join(f"{count} {split}" for split, count in config.images.items())

@@ -23,6 +23,8 @@ class Multiclass(Task):
     name = "multiclass"
     primary = "miou"
     detects = True
+    exclusive = True
+    filter = "same classes"
 
     @property
     def outputs(self) -> int:
@@ -90,6 +92,13 @@ class Multiclass(Task):
         nan = float("nan")  # an image that is void everywhere has no score
         return {"miou": miou.where(~absent, nan), "pixel_accuracy": accuracy.where(~absent, nan)}
 
+    def selection_sums(self, probabilities: Tensor, truth: Tensor) -> Tensor:
+        return soft_areas(probabilities, truth)
+
+    def selection(self, sums: Tensor, overlaps: Tensor) -> float:
+        """Soft mean IoU over all outputs."""
+        return float(soft_mean_iou(sums))
+
     def to_user(self, labels: Tensor) -> Tensor:
         return torch.where(labels == IGNORE, labels, labels.clamp(min=1) - 1)
 
@@ -122,3 +131,21 @@ def confusion(predicted: Tensor, truth: Tensor, *, classes: int) -> Tensor:
     index = (image * classes + truth.long()) * classes + predicted.long()
     counted = index[truth != IGNORE]
     return torch.bincount(counted, minlength=N * classes * classes).view(N, classes, classes)
+
+
+def soft_areas(p: Tensor, truth: Tensor) -> Tensor:
+    """Sum probabilities [N, C, H, W] and true classes [N, 1, H, W] to float64 [C, 3].
+
+    Columns are (intersection, predicted, true); pixels whose truth is IGNORE are left out.
+    """
+    counted = truth != IGNORE
+    index = truth.long().where(counted, 0)[:, 0]
+    true = F.one_hot(index, p.shape[1]).permute(0, 3, 1, 2) * counted
+    p = p.double() * counted
+    return torch.stack([(p * true).sum((0, 2, 3)), p.sum((0, 2, 3)), true.sum((0, 2, 3))], 1)
+
+
+def soft_mean_iou(areas: Tensor) -> Tensor:
+    """Mean IoU over classes from :func:`soft_areas`."""
+    hit, predicted, true = areas.unbind(1)
+    return (hit / (predicted + true - hit)).nan_to_num(0.0).mean()

@@ -75,6 +75,8 @@ class Binary(Planes):
     primary = "iou"
     detects = False
     grows = False
+    filter = "mostly agreed"
+    filtered = True
     extra_views = 0
 
     @property
@@ -101,6 +103,13 @@ class Binary(Planes):
                 predicted + true == 0, 1.0, hit / (predicted + true - hit + EPSILON)
             ),
         }
+
+    def selection_sums(self, probabilities: Tensor, truth: Tensor) -> Tensor:
+        return torch.zeros(0, dtype=torch.float64)
+
+    def selection(self, sums: Tensor, overlaps: Tensor) -> float:
+        """IoU of the foreground over all pixels of the split, at 0.5."""
+        return float(self.class_iou(overlaps).nan_to_num(0.0)[0])
 
     def pair_quality(self, masks: Tensor, truth: Tensor, region: Tensor | None = None) -> Tensor:
         return self.scores(self.overlaps(masks, truth))["iou"].float().view(-1, 1, 1)
@@ -133,6 +142,16 @@ class Multilabel(Planes):
         per_class = hit / (predicted + true - hit + EPSILON)
         named = {f"iou/{name}": per_class[:, k] for k, name in enumerate(self.classes)}
         return {"miou": per_class.mean(1), **named}
+
+    def selection_sums(self, probabilities: Tensor, truth: Tensor) -> Tensor:
+        counted = truth != IGNORE
+        squared = ((probabilities - truth.float()).square() * counted).sum()
+        return torch.stack([squared.double(), counted.sum().double()])
+
+    def selection(self, sums: Tensor, overlaps: Tensor) -> float:
+        """The published loss, negated."""
+        squared, pixels = sums.tolist()
+        return -squared / pixels if pixels else 0.0
 
     def pair_quality(self, masks: Tensor, truth: Tensor, region: Tensor | None = None) -> Tensor:
         hit, predicted, true = self.overlaps(masks, truth).double().unbind(-1)

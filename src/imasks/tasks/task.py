@@ -20,6 +20,7 @@ DETECTED = 0.5
 """The least answer of an EvalNet that says a class is there."""
 
 LossName = Literal["paper", "cross-entropy"]
+FilterName = Literal["mostly agreed", "same classes"]
 
 
 class SoftTarget(NamedTuple):
@@ -44,6 +45,12 @@ class Task(abc.ABC):
     """Whether an EvalNet also answers which classes are there."""
     grows: ClassVar[bool] = True
     """Whether labels grow where an inconsistency mask is eroded, as published."""
+    exclusive: ClassVar[bool] = False
+    """Whether classes exclude one another: a pixel has one of them."""
+    filter: ClassVar[FilterName | None] = None
+    """By which published rule images whose networks disagree are left out; None: there is none."""
+    filtered: ClassVar[bool] = False
+    """Whether that rule holds unless it is asked otherwise, as published."""
     extra_views: ClassVar[int] = 1
     """How many more views than its nominal number an input ensemble has, as published."""
 
@@ -124,6 +131,27 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def scores(self, overlaps: Tensor) -> dict[str, Tensor]:
         """The paper's scores of every image, float64 [N] each, from :meth:`overlaps`."""
+
+    @abc.abstractmethod
+    def selection_sums(self, probabilities: Tensor, truth: Tensor) -> Tensor:
+        """Count what the published choice of an epoch needs beside :meth:`overlaps`.
+
+        Args:
+            probabilities: float32 [N, C, H, W].
+            truth: uint8 [N, P, H, W]; pixels that are IGNORE are left out.
+
+        Returns:
+            float64 of a shape of the task's own; those of several chunks are to be added up.
+        """
+
+    @abc.abstractmethod
+    def selection(self, sums: Tensor, overlaps: Tensor) -> float:
+        """The number by which epochs are compared as published; larger is better (METHOD 5).
+
+        Args:
+            sums: see :meth:`selection_sums`.
+            overlaps: int64 [N, K, 3] of the whole split.
+        """
 
     @abc.abstractmethod
     def to_user(self, labels: Tensor) -> Tensor:

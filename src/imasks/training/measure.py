@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imasks.data.arrays import Arrays
-from imasks.tasks import IGNORE, Multiclass, Task
+from imasks.tasks import IGNORE, Task
 from imasks.training.predict import outputs, probabilities
 from imasks.training.recipe import Precision, Recipe
 
@@ -50,18 +49,18 @@ def measure(
         precision: of the convolutions; the recipe's if not given.
     """
     assert split.labels is not None
-    overlaps = []
-    selection = _Selection(task)
+    overlaps, sums = [], []
     for rows, each in probabilities(
         [network], split.images, task, device=device, precision=precision or recipe.precision
     ):
         truth = torch.from_numpy(np.ascontiguousarray(split.labels[rows])).to(device)
         overlaps.append(task.overlaps(task.discrete(each[0], reserved=False), truth).cpu())
         if recipe.select == "paper":
-            selection.add(each[0], truth)
+            sums.append(task.selection_sums(each[0], truth))
     counted = sum_by_image(torch.cat(overlaps), split)
     scores = task.summary(counted)
-    best_by = selection.value(counted) if recipe.select == "paper" else scores[task.primary]
+    by_paper = task.selection(sum(sums[1:], sums[0]), counted) if sums else None
+    best_by = scores[task.primary] if by_paper is None else by_paper
     return Measured(overlaps=counted, scores=scores, selection=best_by)
 
 
@@ -101,48 +100,3 @@ def sum_by_image(overlaps: Tensor, split: Arrays) -> Tensor:
         return overlaps
     summed = overlaps.new_zeros((len(split.names), *overlaps.shape[1:]))
     return summed.index_add_(0, torch.from_numpy(split.source), overlaps)
-
-
-class _Selection:
-    """The published choice of epoch: foreground IoU of the split at 0.5 (binary), soft mean IoU
-    (multiclass), loss (multilabel)."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.soft: Tensor | None = None
-        self.squared = 0.0
-        self.pixels = 0
-
-    def add(self, p: Tensor, truth: Tensor) -> None:
-        counted = truth != IGNORE
-        if isinstance(self.task, Multiclass):
-            areas = soft_areas(p, truth)
-            self.soft = areas if self.soft is None else self.soft + areas
-        elif self.task.name == "multilabel":
-            self.squared += float(((p - truth.float()).square() * counted).sum())
-            self.pixels += int(counted.sum())
-
-    def value(self, overlaps: Tensor) -> float:
-        if self.soft is not None:
-            return float(soft_mean_iou(self.soft))
-        if self.pixels:
-            return -self.squared / self.pixels
-        return float(self.task.class_iou(overlaps).nan_to_num(0.0)[0])
-
-
-def soft_areas(p: Tensor, truth: Tensor) -> Tensor:
-    """Sum probabilities [N, C, H, W] and true classes [N, 1, H, W] to float64 [C, 3].
-
-    Columns are (intersection, predicted, true); pixels whose truth is IGNORE are left out.
-    """
-    counted = truth != IGNORE
-    index = truth.long().where(counted, 0)[:, 0]
-    true = F.one_hot(index, p.shape[1]).permute(0, 3, 1, 2) * counted
-    p = p.double() * counted
-    return torch.stack([(p * true).sum((0, 2, 3)), p.sum((0, 2, 3)), true.sum((0, 2, 3))], 1)
-
-
-def soft_mean_iou(areas: Tensor) -> Tensor:
-    """Mean IoU over classes from :func:`soft_areas`."""
-    hit, predicted, true = areas.unbind(1)
-    return (hit / (predicted + true - hit)).nan_to_num(0.0).mean()

@@ -27,6 +27,36 @@ def images_on(device: torch.device, images: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float()
 
 
+def chunks_on(
+    device: torch.device, images: np.ndarray, *, chunk: int = CHUNK
+) -> Iterator[tuple[slice, Tensor]]:
+    """Bring one chunk after another to the device, see :func:`images_on`."""
+    for start in range(0, len(images), chunk):
+        rows = slice(start, min(start + chunk, len(images)))
+        yield rows, images_on(device, images[rows])
+
+
+@torch.inference_mode()
+def logits_of(networks: Sequence[nn.Module], images: Tensor, precision: Precision) -> list[Tensor]:
+    """Return the logits [n, C, H, W] of each network for images on the device."""
+    with autocast(images.device, precision):
+        return [network(images) for network in networks]
+
+
+@torch.inference_mode()
+def votes_of(
+    networks: Sequence[nn.Module],
+    images: Tensor,
+    task: Task,
+    *,
+    precision: Precision = "float32",
+    reserved: bool = True,
+) -> Tensor:
+    """Return the discrete predictions uint8 [E, n, P, H, W] of images on the device."""
+    found = [task.probabilities(one) for one in logits_of(networks, images, precision)]
+    return torch.stack([task.discrete(one, reserved=reserved) for one in found])
+
+
 @torch.inference_mode()
 def outputs(
     networks: Sequence[nn.Module],
@@ -45,12 +75,8 @@ def outputs(
         precision: of the convolutions.
         chunk: images at once.
     """
-    for start in range(0, len(images), chunk):
-        rows = slice(start, min(start + chunk, len(images)))
-        x = images_on(device, images[rows])
-        with autocast(device, precision):
-            logits = [network(x) for network in networks]
-        yield rows, logits
+    for rows, shown in chunks_on(device, images, chunk=chunk):
+        yield rows, logits_of(networks, shown, precision)
 
 
 @torch.inference_mode()
@@ -84,5 +110,5 @@ def votes(
 
     ``reserved`` lets multiclass networks answer with the index of the inconsistency mask.
     """
-    for rows, each in probabilities(networks, images, task, device=device, precision=precision):
-        yield rows, torch.stack([task.discrete(one, reserved=reserved) for one in each])
+    for rows, shown in chunks_on(device, images):
+        yield rows, votes_of(networks, shown, task, precision=precision, reserved=reserved)

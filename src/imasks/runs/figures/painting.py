@@ -24,7 +24,7 @@ def paint(
     Classes have their colours, background is black, the region bool [H, W] and ignored pixels are
     grey; where the planes of a multilabel task overlap, their colours are mixed.
     """
-    if task.name == "multiclass":
+    if task.exclusive:
         palette = np.concatenate([np.zeros((1, 3), np.uint8), colors])
         painted = palette[np.where(labels[0] == IGNORE, 0, labels[0])]
     else:

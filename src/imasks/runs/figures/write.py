@@ -114,13 +114,16 @@ def _scores(runs: Sequence[Run], titles: Sequence[str], published: Sequence[Pane
         return None
     grid = beside(own, published)
     shown = [panel for row in grid for panel in row if panel is not None]
+    ended = "; ".join(
+        f"{row.approach}, {one}" for run in runs for row in run.rows() for one in row.ended
+    )
     below = " Below: published scores." if len(grid) > 1 else ""
     return Drawn(
         name="scores",
         figure=lines_figure(grid),
         caption="Test score over generations. One network a seed, the best candidate on the "
         f"validation images; horizontal lines: approaches without generations. {spread_note(own)}"
-        f"{below}",
+        f"{below}{f' Not all seeds came to the end: {ended}.' if ended else ''}",
         alt=describe(shown, "test scores"),
         vector=True,
     )
