@@ -235,22 +235,23 @@ def _last(x: Tensor) -> Tensor:
 
 
 def _call(name: str, dtype: torch.dtype, *arguments: Tensor | float | None) -> None:
-    kernel = _kernel(f"{name}_{_NAMES[dtype]}", _ARGUMENTS[name])
-    if kernel(*(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments)):
+    kernel = _kernel(name, dtype)
+    if kernel(*[a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]):
         raise MemoryError(f"no memory for {name}")
 
 
 @cache
-def _kernel(name: str, arguments: str) -> Any:
+def _kernel(name: str, dtype: torch.dtype) -> Any:
     found = library()
     if isinstance(found, str):
         raise RuntimeError(f"the kernels cannot be used: {found}")
-    kernel = found[name]
+    kernel = found[f"{name}_{_NAMES[dtype]}"]
     kernel.restype = ctypes.c_int if name.startswith("conv") else None
-    kernel.argtypes = [_TYPES[letter] for letter in arguments]
+    kernel.argtypes = [_TYPES[letter] for letter in _ARGUMENTS[name]]
     return kernel
 
 
 @cache
 def _conv_ready() -> bool:
-    return bool(_kernel("conv_ready", "")())
+    found = library()
+    return not isinstance(found, str) and bool(found.conv_ready())
