@@ -201,3 +201,23 @@ def test_dropout_takes_the_plain_way():
     out = stage(torch.rand(1, 8, 64, 64))
     assert stage._fits() is False
     assert out.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("shapes", "size"), SHAPES)
+def test_a_stage_outside_of_training_agrees_with_float64(dtype, shapes, size):
+    stage, reference = pair(shapes)
+    for one in (stage, reference):
+        one.norm.running_mean.uniform_(0, 1, generator=torch.Generator().manual_seed(1))
+        one.norm.running_var.uniform_(0.5, 2, generator=torch.Generator().manual_seed(2))
+    n, h, w = size
+    x = torch.randn(n, shapes[0][0], h, w)
+    bf16 = dtype == torch.bfloat16
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        found = stage.eval()(x)
+    with torch.no_grad():
+        reference.norm.running_mean.copy_(stage.norm.running_mean)
+        reference.norm.running_var.copy_(stage.norm.running_var)
+        wanted = reference.eval()(x.double())
+    assert found.dtype == dtype
+    assert near(found, wanted, 2e-2 if bf16 else 1e-5)

@@ -68,14 +68,17 @@ INLINE void narrow_v8(uint16_t *p, v8 v)
 }
 INLINE v16 add_v16(v16 a, v16 b) { return _mm512_add_ps(a, b); }
 INLINE v8 add_v8(v8 a, v8 b) { return _mm256_add_ps(a, b); }
+INLINE v16 fma_v16(v16 a, v16 b, v16 c) { return _mm512_fmadd_ps(a, b, c); }
+INLINE v8 fma_v8(v8 a, v8 b, v8 c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE v16 relu_v16(v16 a) { return _mm512_max_ps(a, _mm512_setzero_ps()); }
 INLINE v8 relu_v8(v8 a) { return _mm256_max_ps(a, _mm256_setzero_ps()); }
 
 /* What a row of output pixels is computed from. */
 struct row {
-    const uint16_t *taps[9];  /* the input of pixel 0 for every tap, in that tap's row */
-    const uint32_t *weights;  /* tap x pair of input channels x output channel */
-    const float *bias;        /* or NULL */
+    const uint16_t *taps[9];    /* the input of pixel 0 for every tap, in that tap's row */
+    const uint32_t *weights;    /* tap x pair of input channels x output channel */
+    const float *bias;          /* or NULL */
+    const float *scale, *shift; /* applied last, or NULL */
     uint16_t *out;
     long ntaps, ci, co;
     int relu;
@@ -106,6 +109,8 @@ struct row {
                 total = add_##V(total, load_##V(r->bias + at));                                    \
             if (r->relu)                                                                           \
                 total = relu_##V(total);                                                           \
+            if (r->scale)                                                                          \
+                total = fma_##V(total, load_##V(r->scale + at), load_##V(r->shift + at));          \
             narrow_##V(r->out + (first + p) * r->co + at, total);                                  \
         }                                                                                          \
     }                                                                                              \
@@ -170,10 +175,12 @@ static void pack_backward(const float *weight, long co, long ci, long taps, uint
  *
  * x, out: n x h x w x channels, bfloat16. weight: float32, its bias or NULL. side: 1 or 3.
  * back: weight is that of a convolution from co to ci channels whose input's gradient is wanted.
- * relu: out is made nonnegative. Returns 0, or 1 without memory.
+ * relu: out is made nonnegative. scale, shift: applied to it last, a channel each, or NULL.
+ * Returns 0, or 1 without memory.
  */
 int conv_bf16(const uint16_t *x, const float *weight, const float *bias, long n, long h, long w,
-              long ci, long co, long side, int back, int relu, uint16_t *out)
+              long ci, long co, long side, int back, int relu, const float *scale,
+              const float *shift, uint16_t *out)
 {
     const long taps = side * side;
     uint32_t *packed = scratch(0, taps * (ci / 2) * co * sizeof *packed);
@@ -184,7 +191,7 @@ int conv_bf16(const uint16_t *x, const float *weight, const float *bias, long n,
     else
         pack_forward(weight, co, ci, taps, packed);
     const struct row base = {
-        .weights = packed, .bias = bias, .ntaps = taps, .ci = ci, .co = co, .relu = relu};
+        .weights = packed, .bias = bias, .ntaps = taps, .ci = ci, .co = co, .relu = relu, .scale = scale, .shift = shift};
     int failed = 0;
     if (side == 1) {
         const long all = n * h * w, some = 256;

@@ -19,7 +19,7 @@ from imasks.kernels.build import library
 # Arguments of the kernels: p a tensor's memory, n a whole number, i a small one,
 # f a float.
 _ARGUMENTS = {
-    "conv": "pppnnnnnniip",
+    "conv": "pppnnnnnniippp",
     "conv_weights": "ppnnnnnnp",
     "norm": "pnnppffppppp",
     "norm_fixed": "pnnppfppp",
@@ -91,11 +91,12 @@ class _Stage(torch.autograd.Function):
         dtype = _dtype(x)
         weights, biases = variables[::2], variables[1::2]
         features = [_last(x.to(dtype))]
-        for weight, bias in zip(weights, biases, strict=True):
-            features.append(
-                _convolve(features[-1], weight, bias, relu=len(features) < len(weights))
-            )
-        last = features[-1]
+        pairs = list(zip(weights, biases, strict=True))
+        for weight, bias in pairs[:-1]:
+            features.append(_convolve(features[-1], weight, bias, relu=True))
+        if not norm.training and _own(features[-1], weights[-1]):
+            return _convolve(features[-1], *pairs[-1], relu=True, affine=_affine(norm))
+        last = _convolve(features[-1], *pairs[-1], relu=False)  # norm applies ReLU itself
         n, c, h, w = last.shape
         out = torch.empty_like(last)
         if norm.training:
@@ -104,7 +105,7 @@ class _Stage(torch.autograd.Function):
                 "norm", dtype, last, n * h * w, c, gamma, beta, norm.eps, norm.momentum,
                 norm.running_mean, norm.running_var, mean, inverse, out,
             )  # fmt: skip
-            ctx.save_for_backward(gamma, mean, inverse, *weights, *features)
+            ctx.save_for_backward(gamma, mean, inverse, *weights, *features, last)
         else:
             _call(
                 "norm_fixed", dtype, last, n * h * w, c, gamma, beta, norm.eps,
@@ -140,12 +141,30 @@ class _Stage(torch.autograd.Function):
         return (by_x, None, by_gamma, by_beta, *found)
 
 
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor, *, relu: bool) -> Tensor:
+def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Return what batch norm multiplies with and adds outside of training."""
+    mean, var = norm.running_mean, norm.running_var
+    assert mean is not None
+    assert var is not None
+    scale = norm.weight * (var + norm.eps).rsqrt()
+    return scale, norm.bias - mean * scale
+
+
+def _convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    relu: bool,
+    affine: tuple[Tensor, Tensor] | tuple[None, None] = (None, None),
+) -> Tensor:
+    """Convolve; ``affine`` is applied last and needs :func:`_own`."""
     n, ci, h, w = x.shape
     co, side = weight.shape[0], weight.shape[-1]
     if _own(x, weight):
         out = _empty(n, co, h, w, x.dtype)
-        _call("conv", x.dtype, x, _last(weight), bias, n, h, w, ci, co, side, 0, int(relu), out)
+        kernel = (_last(weight), bias, n, h, w, ci, co, side)
+        _call("conv", x.dtype, x, *kernel, 0, int(relu), *affine, out)
         return out
     with torch.autocast("cpu", enabled=False):
         y = _last(torch.conv2d(x, weight.to(x.dtype), bias.to(x.dtype), padding=side // 2))
@@ -163,7 +182,8 @@ def _convolve_back(
         found = None
         if by_x:
             found = torch.empty_like(x)
-            _call("conv", x.dtype, g, weight, None, n, h, w, co, ci, side, 1, 0, found)
+            kernel = (weight, None, n, h, w, co, ci, side)
+            _call("conv", x.dtype, g, *kernel, 1, 0, None, None, found)
         by_weight = torch.empty_like(weight)
         _call("conv_weights", x.dtype, x, g, n, h, w, ci, co, side, by_weight)
         return found, by_weight
