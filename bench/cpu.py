@@ -1,0 +1,241 @@
+"""Training and labelling on this machine's cores, side by side with plain PyTorch.
+
+    python bench/cpu.py [--rounds 5] [--seconds 2] [--widths 0.5 1 2] [--sizes 64 128 256]
+
+Every round measures each way once, one right after the other, so that both see the same machine;
+ratios are taken within a round. Rates are images a second over all cores:
+
+* plain: bench/plain.py, one process with a thread a core, float32;
+* imasks: this package's own training step (augmentation, loss, AdamW, averaged weights) in the
+  precision that it chooses here, one process of one thread a core, as `imasks train` works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import multiprocessing
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import plain
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from imasks.approaches.presets import PRESETS
+from imasks.data.augment import Augmentation
+from imasks.kernels import kernels
+from imasks.labelling.agree import Morphology
+from imasks.labelling.labellers import Agreement
+from imasks.models.unet import UNetConfig, make_unet
+from imasks.tasks import make_task
+from imasks.training.batches import Batches, Part
+from imasks.training.fit import make_optimiser
+from imasks.training.predict import autocast
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CPU = torch.device("cpu")
+Step = Callable[[], int]  # does something once and returns the number of images
+
+
+def main() -> None:
+    """Measure, print, and write bench/cpu.csv."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--widths", type=float, nargs="+", default=[0.5, 1.0, 2.0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256])
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("cpu.csv"))
+    asked = parser.parse_args()
+    console = Console()
+    console.print(f"{CORES} cores, {platform.processor() or platform.machine()}, torch "
+                  f"{torch.__version__}, Python {platform.python_version()}, kernels {kernels()}")
+    console.print(f"10 products of 2000 x 2000 float32 matrices: {calibration():.2f} s")
+    rows: list[dict[str, Any]] = []
+    for width in asked.widths:
+        for size in asked.sizes:
+            for kind in ("training", "labelling"):
+                row = {"kind": kind, "width": width, "size": size}
+                row |= compare(kind, width, size, asked.rounds, asked.seconds)
+                rows.append(row)
+                console.print(" ".join(f"{k} {v}" for k, v in row.items()))
+    console.print(table(rows))
+    with asked.out.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def calibration() -> float:
+    """Time what the published figures are calibrated by."""
+    a = torch.rand(2000, 2000)
+    a @ a
+    start = time.perf_counter()
+    for _ in range(10):
+        a @ a
+    return time.perf_counter() - start
+
+
+def compare(kind: str, width: float, size: int, rounds: int, seconds: float) -> dict[str, Any]:
+    """Measure both ways round by round."""
+    batch = max(2, min(32, 32 * 128 * 128 // size**2)) if kind == "training" else 16
+    torch.set_num_threads(CORES)
+    usual = plain_step(kind, width, size, batch)
+    with Team(kind, width, size, batch, seconds) as team:
+        usual()
+        team.rate()
+        pairs = [(rate(usual, seconds), team.rate()) for _ in range(rounds)]
+    ratios = sorted(own / other for other, own in pairs)
+    return {
+        "batch": batch,
+        "plain": round(median(other for other, _ in pairs), 1),
+        "imasks": round(median(own for _, own in pairs), 1),
+        "ratio": round(median(ratios), 2),
+        "lowest": round(ratios[0], 2),
+        "highest": round(ratios[-1], 2),
+    }
+
+
+def rate(step: Step, seconds: float) -> float:
+    """Return images a second."""
+    images, start = 0, time.perf_counter()
+    while (passed := time.perf_counter() - start) < seconds:
+        images += step()
+    return images / passed
+
+
+class Team:
+    """One process of one thread a core; all of them work at the same time."""
+
+    def __init__(self, *about: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.barrier = context.Barrier(CORES + 1)
+        self.answers = context.SimpleQueue()
+        self.members = [
+            context.Process(target=member, args=(self.barrier, self.answers, *about), daemon=True)
+            for _ in range(CORES)
+        ]
+
+    def __enter__(self) -> Team:
+        for one in self.members:
+            one.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in self.members:
+            one.kill()
+            one.join()
+
+    def rate(self) -> float:
+        """Let all members work for a while; their rates together."""
+        self.barrier.wait(timeout=120)  # a member that failed never comes
+        return sum(self.answers.get() for _ in self.members)
+
+
+def member(
+    barrier: Barrier, answers: Any, kind: str, width: float, size: int, batch: int, seconds: float
+) -> None:
+    """Work whenever all others do."""
+    torch.set_num_threads(1)
+    step = own_training(width, size, batch) if kind == "training" else own_labelling(width, size)
+    step()
+    while True:
+        barrier.wait()
+        answers.put(rate(step, seconds))
+
+
+def plain_step(kind: str, width: float, size: int, batch: int) -> Step:
+    """Wrap the yardstick."""
+    if kind == "training":
+        step = plain.training(width=width, size=size, batch=batch)
+    else:
+        step = plain.labelling(width=width, size=size, batch=batch, networks=2)
+
+    def counted() -> int:
+        step()
+        return batch
+
+    return counted
+
+
+def own_training(width: float, size: int, batch: int) -> Step:
+    """Return one step as `imasks.training.fit` makes it."""
+    from imasks.training.fit import _State, _train
+    from imasks.training.pace import choose_precision
+
+    config = UNetConfig(in_channels=3, outputs=1, width=width, norm_momentum=0.1)
+    task = make_task("binary", ("thing",))
+    recipe = replace(PRESETS["default"].recipe, batch=batch)
+    precision = choose_precision(config, task, recipe, size=(size, size), device=CPU)
+    state = _State(make_unet(config, CPU), recipe, device=CPU)
+    batches = Batches([part(size)], batch=batch, seed=0, device=CPU)
+
+    class Objective:
+        def loss(self, network: torch.nn.Module, step: int) -> torch.Tensor:
+            shown = batches(step)
+            with autocast(CPU, precision):
+                logits = network(shown.images)
+            return task.loss(logits, shown.labels, kind=recipe.loss)
+
+    def step() -> int:
+        _train(state, Objective(), recipe, until=state.step + 1, total=10**6, seed=0)
+        return batch
+
+    return step
+
+
+def own_labelling(width: float, size: int) -> Step:
+    """Return the labelling of 16 images by two networks."""
+    config = UNetConfig(in_channels=3, outputs=1, width=width)
+    networks = [make_unet(config, CPU).eval() for _ in range(2)]
+    labeller = Agreement(
+        networks=networks,
+        task=make_task("binary", ("thing",)),
+        morphology=Morphology(),
+        choose="all",
+        device=CPU,
+        precision="bfloat16",
+    )
+    images = part(size).images[:16]
+
+    def step() -> int:
+        labeller.label(images, first=0)
+        return len(images)
+
+    return step
+
+
+def part(size: int) -> Part:
+    """Random images and labels, augmented as the default preset does at first."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (64, size, size, 3), dtype=np.uint8)
+    labels = (images.mean(3)[:, None] > 127).astype(np.uint8)
+    how = Augmentation(
+        flip=True, free_rotation=True, contrast=0.15, brightness=15, max_blur=1, max_noise=15,
+        share=0.5,
+    )  # fmt: skip
+    return Part(images=images, labels=labels, augmentation=how)
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """Lay the rows out."""
+    shown = Table(title="images a second; ratio: imasks to plain, median (lowest to highest)")
+    for name in rows[0]:
+        shown.add_column(name, justify="right")
+    for row in rows:
+        shown.add_row(*(str(value) for value in row.values()))
+    return shown
+
+
+if __name__ == "__main__":
+    sys.exit(main())
