@@ -13,6 +13,7 @@ from imasks.tasks import Task
 from imasks.training.recipe import Precision
 
 CHUNK = 64
+IN_CACHE = 2**18  # pixels that a processor takes through a network at once; more wait for memory
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
@@ -40,7 +41,10 @@ def chunks_on(
 def logits_of(networks: Sequence[nn.Module], images: Tensor, precision: Precision) -> list[Tensor]:
     """Return the logits [n, C, H, W] of each network for images on the device."""
     with autocast(images.device, precision):
-        return [network(images) for network in networks]
+        if images.device.type != "cpu":
+            return [network(images) for network in networks]
+        parts = images.split(max(1, IN_CACHE // images[0, 0].numel()))
+        return [torch.cat([network(part) for part in parts]) for network in networks]
 
 
 @torch.inference_mode()
