@@ -40,4 +40,7 @@ def test_several_runs_stand_in_one_csv(tiny_study):
 def test_the_table_names_its_conditions(tiny_study):
     text = results_markdown([tiny_study])
     assert "## cells" in text
-    assert "Score: iou. 32 x 32 pixels, width 0.25, preset default, 1 seed, cpu." in text
+    assert (
+        "Score: iou. 32 x 32 pixels, width 0.25, preset default, 4 steps a network, 1 seed, cpu."
+        in text
+    )

@@ -1,10 +1,14 @@
+import csv
+import io
 import shutil
+from dataclasses import replace
 
 import pytest
 
 import imasks
 from imasks.errors import UserError
-from imasks.runs.report import titles_of, write_report
+from imasks.runs.records import results_csv, results_markdown, titles_of
+from imasks.runs.report import write_report
 from imasks.runs.run import open_run
 
 
@@ -54,3 +58,27 @@ def test_a_run_given_twice_is_one(two):
 def test_runs_of_one_data_set_are_told_apart(two):
     assert titles_of(two[:1]) == ["cells"]
     assert titles_of(two) == [f"cells ({run.folder})" for run in two]
+
+
+def with_budget(run, recipe=None, **how):
+    old = run.config.how
+    new = replace(old, recipe=replace(old.recipe, **recipe or {}), **how)
+    return replace(run, config=replace(run.config, how=new))
+
+
+def test_two_budgets_on_one_data_set_are_named(two):
+    epochs = with_budget(two[0], {"steps": None, "epochs": 3, "min_steps": 1})
+    equal = with_budget(two[1], {"steps": 2000}, budget="equal-steps")
+    names = ["3 epochs a network", "equal steps an approach, 2,000 a generation"]
+    assert titles_of([epochs, equal]) == [f"cells ({name})" for name in names]
+    text = results_markdown([epochs, equal])
+    for name in names:
+        assert f"## cells ({name})" in text
+        assert f"preset default, {name}, 1 seed" in text
+    found = csv.DictReader(io.StringIO(results_csv([epochs, equal])))
+    assert list(dict.fromkeys(row["budget"] for row in found)) == names
+    other = with_budget(two[0], {"steps": 2000}, budget="equal-steps")
+    _, *alike = titles_of([epochs, equal, other])
+    assert alike == [f"cells ({names[1]}) ({run.folder})" for run in (equal, other)]
+    paper = with_budget(two[0], {"steps": None, "epochs": 50, "min_steps": 1500})
+    assert paper.config.budget == "50 epochs a network, at least 1,500 steps"

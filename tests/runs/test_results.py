@@ -2,6 +2,7 @@ import csv
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from imasks.errors import UserError
 from imasks.jobs import Job, in_order
 from imasks.runs.config import RunConfig, differences, read_config
 from imasks.runs.progress import Progression, duration, makespan, shown
-from imasks.runs.records import write_results
+from imasks.runs.records import markdown_table, write_results
 from imasks.runs.results import Outcome, Step, best_fit, images_seen
 from imasks.runs.run import open_run, plan_run, work
 from imasks.runs.summary import Row, Spread, gap_closed, rows
@@ -135,6 +136,15 @@ def test_results_are_readable_in_80_columns(monkeypatch, compared):
         assert whole in shown
     assert "…" not in shown
     assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_what_evalnets_saw_is_said(tiny_study):
+    row = tiny_study.rows()[0]
+    assert row.evalnet_share is None
+    assert "EvalNets" not in text(results_table([row], score="iou"))
+    judged = replace(row, approach="IM++", evalnet_share=0.25)
+    assert "of all images seen: IM++ 25%" in text(results_table([row, judged], score="iou"))
+    assert "| 25% |" in markdown_table([judged])
 
 
 def test_a_start_that_no_generation_beat_is_named():

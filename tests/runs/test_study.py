@@ -141,6 +141,8 @@ def test_what_was_seen_is_counted_with_its_judges(study):
     assert found["Consistency Loss low", 1].images_seen == 2 * start  # itself and the best
     # also two EvalNets, taught by the two candidates that vote
     assert found["IM++", 1].images_seen == 3 * start + 2 * step * 32
+    assert found["IM++", 1].evalnet_share == 2 * step * 32 / found["IM++", 1].images_seen
+    assert found["IM+", 1].evalnet_share == found["IM++", 0].evalnet_share == 0
 
 
 def test_predicted_quality_is_what_the_quality_job_said(study, tmp_path):

@@ -70,6 +70,17 @@ class RunConfig:
         """Build the task."""
         return make_task(self.task, self.classes)
 
+    @property
+    def budget(self) -> str:
+        """How long networks are trained, in words: by what runs of the same data may differ."""
+        recipe = self.how.recipe
+        if recipe.steps is None:
+            least = f", at least {recipe.min_steps:,} steps" if recipe.min_steps > 1 else ""
+            return f"{recipe.epochs} epochs a network{least}"
+        if self.how.budget == "equal-steps":
+            return f"equal steps an approach, {recipe.steps:,} a generation"
+        return f"{recipe.steps:,} steps a network"
+
     def to_json(self) -> dict[str, Any]:
         """Return plain dictionaries, lists, numbers and strings; None is left out."""
         plain = json.loads(json.dumps(asdict(self)))

@@ -162,6 +162,7 @@ class _Line:
             "network": asdict(network),
             "recipe": asdict(recipe),
             "sources": to_json(wanted),
+            # also of approaches that have no mask, or runs that are there would lose their jobs
             "policy": asdict(how.policy) if approach.labels else None,
             "threads": config.threads,
         }

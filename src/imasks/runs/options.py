@@ -48,15 +48,15 @@ class Options:
     epochs: int | None = _option(
         None,
         "Passes over the training set instead of a number of steps: small sets get few steps, as "
-        "published.",
+        "published. EvalNets keep their steps.",
         least=1,
     )
     budget: str | None = _option(
         None,
         "'network': every network gets the same steps; 'equal-steps': every approach does, all "
-        "generations counted.",
+        "generations counted, EvalNets not.",
     )
-    batch: int | None = _option(None, "Image-mask pairs per step.", least=1)
+    batch: int | None = _option(None, "Image-mask pairs per step; EvalNets keep theirs.", least=1)
     learning_rate: float | None = _option(None, "Peak learning rate.", least=0)
     keep: str | None = _option(
         None,

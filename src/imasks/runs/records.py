@@ -17,7 +17,7 @@ from imasks.runs.tables import MISSING, span, text
 COLUMNS = (
     *("val", "test", "ensemble_val", "ensemble_test", "val_deviation"),
     *("im_share", "kept", "pseudo_label_score"),
-    *("parameters", "steps", "images_seen", "seconds"),
+    *("parameters", "steps", "images_seen", "evalnet_share", "seconds"),
 )
 _QUALITY = tuple(f"quality_{name}" for name in QUALITY.values())
 
@@ -34,6 +34,8 @@ validation score (columns generation, validation, test). Test images choose noth
 * **images seen**: optimiser steps times batch, summed over the network and all networks that had a
   part in its pseudo-labels, EvalNets and their teachers included, back to the start. Candidates
   that were not used are not counted.
+* **by EvalNets**: the share of these that EvalNets saw. They learn beside any budget of steps or
+  epochs.
 * **time**: of computing, all seeds, candidates and shared starts counted in.
 * **jobs**: done of all. Where they differ, the approach is not finished: its numbers may change.
 * **(ended)**: some seed had nothing to learn from in some generation, as listed below the table.
@@ -65,26 +67,39 @@ def results_csv(runs: Sequence[Run]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
-        ("data", "score", "approach", "seed", "generation", *COLUMNS, *_QUALITY, "chosen", "ended")
+        (
+            "data",
+            "score",
+            "approach",
+            "seed",
+            "generation",
+            *COLUMNS,
+            *_QUALITY,
+            "chosen",
+            "ended",
+            "budget",
+        )
     )
     for run in runs:
         head = (Path(run.config.data).name, run.config.make_task().primary)
+        budget = run.config.budget
         for one in run.outcomes():
-            writer.writerows((*head, *record) for record in _records(one))
+            writer.writerows((*head, *record, budget) for record in _records(one))
     return out.getvalue()
 
 
 def results_markdown(runs: Sequence[Run]) -> str:
     """Write one table a run, and below what its columns mean."""
     parts = ["# Results\n"]
-    for run in runs:
+    for run, title in zip(runs, titles_of(runs), strict=True):
         config = run.config
         H, W = config.preparation.size
         score = config.make_task().primary
         seeds = "1 seed" if len(config.seeds) == 1 else f"{len(config.seeds)} seeds"
         parts.append(
-            f"## {Path(config.data).name}\n\nScore: {score}. {H} x {W} pixels, width "
-            f"{config.ladder.width:g}, preset {config.preset}, {seeds}, {config.device}.\n"
+            f"## {title}\n\nScore: {score}. {H} x {W} pixels, width "
+            f"{config.ladder.width:g}, preset {config.preset}, {config.budget}, {seeds}, "
+            f"{config.device}.\n"
         )
         parts.append(markdown_table(run.rows()))
         if endings := endings_list(run.rows()):
@@ -94,11 +109,21 @@ def results_markdown(runs: Sequence[Run]) -> str:
     return "\n".join([*parts, NOTES])
 
 
+def titles_of(runs: Sequence[Run]) -> list[str]:
+    """Call each run by its data set; where that is not enough by its budget too, and its folder."""
+    titles = [Path(run.config.data).name for run in runs]
+    for words in ([run.config.budget for run in runs], [str(run.folder) for run in runs]):
+        each = list(zip(titles, words, strict=True))
+        differ = {title for title, word in each if any(t == title and w != word for t, w in each)}
+        titles = [f"{title} ({word})" if title in differ else title for title, word in each]
+    return titles
+
+
 def markdown_table(rows: Sequence[Row]) -> str:
     """Write the rows as a Markdown table with everything that is known of them."""
     names = (
         *("approach", "generation", "validation", "test", "s.e.", "ensemble", f"to {LOWER}"),
-        *("gap", "parameters", "steps", "images seen", "time", "jobs"),
+        *("gap", "parameters", "steps", "images seen", "by EvalNets", "time", "jobs"),
     )
     lines = [names, ("---", *["---:"] * (len(names) - 1))]
     lines += [_cells(row) for row in rows]
@@ -136,6 +161,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         span(row.parameters, _thousands),
         span(row.steps, _thousands),
         span(row.images_seen, _thousands),
+        MISSING if row.evalnet_share is None else f"{row.evalnet_share:.0%}",
         duration(row.seconds),
         row.progress,
     )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from imasks.errors import UserError
 from imasks.runs.figures.published import read_published
 from imasks.runs.figures.write import figures_of, write_figures
-from imasks.runs.records import write_results
+from imasks.runs.records import titles_of, write_results
 from imasks.runs.run import Run
 
 
@@ -42,13 +41,3 @@ def write_report(
     files = write_results(runs, out)
     index = write_figures(figures_of(runs, titles_of(runs), panels), out / "figures")
     return files if index is None else [*files, index]
-
-
-def titles_of(runs: Sequence[Run]) -> list[str]:
-    """Call each run by its data set, and by its folder too where that is not enough."""
-    names = [Path(run.config.data).name for run in runs]
-    counts = Counter(names)
-    return [
-        name if counts[name] == 1 else f"{name} ({run.folder})"
-        for name, run in zip(names, runs, strict=True)
-    ]

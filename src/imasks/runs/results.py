@@ -38,6 +38,8 @@ class Step:
             candidate and to every network that had a part in its pseudo-labels, back to the start.
             Candidates that were trained and not used are not counted. None where a result is
             missing.
+        evalnet_share: share of these images that EvalNets saw, who learn beside any budget; None
+            where the number is not known.
         seconds: of computing up to here, all candidates and the shared start counted in.
         quality: how well EvalNets tell the scores of the ensemble's predictions of test images, see
             :func:`imasks.labelling.calibration.prediction_quality`; empty where they do not.
@@ -57,6 +59,7 @@ class Step:
     images_seen: int | None
     seconds: float
     quality: Mapping[str, float | None] = field(default_factory=dict)
+    evalnet_share: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +133,12 @@ def images_seen(fit: Job, store: Store) -> int | None:
         Optimiser steps times batch, summed over the network and, again and again, those that voted
         on what it learned from; each network once. None where a job's result is missing.
     """
+    seen = _seen(fit, store)
+    return None if seen is None else sum(seen.values())
+
+
+def _seen(fit: Job, store: Store) -> dict[Job, int] | None:
+    """What :func:`images_seen` sums, by job."""
     counted: dict[Job, int] = {}
 
     def visit(job: Job) -> bool:
@@ -150,7 +159,7 @@ def images_seen(fit: Job, store: Store) -> int | None:
         ]
         return all(visit(needed) for needed in taught)
 
-    return sum(counted.values()) if visit(fit) else None
+    return counted if visit(fit) else None
 
 
 def sortable(score: float) -> float:
@@ -207,6 +216,7 @@ def _step(generation: Generation, store: Store, primary: str, seconds: Mapping[J
     label = generation.label
     labelled = store.result(label) if label and store.done(label) else None
     vals = ranked["val_ranked"]
+    seen = _seen(best_fit(generation, store), store)
     return Step(
         generation=generation.number,
         val=best["val"][primary],
@@ -219,10 +229,15 @@ def _step(generation: Generation, store: Store, primary: str, seconds: Mapping[J
         parameters=best["parameters"],
         val_deviation=stdev(vals) if len(vals) > 1 else None,
         steps=best["steps"],
-        images_seen=images_seen(best_fit(generation, store), store),
+        images_seen=None if seen is None else sum(seen.values()),
+        evalnet_share=None if seen is None else _share(seen, "grader"),
         seconds=sum(seconds[job] for job in in_order([generation.rank])),
         quality=_quality(generation, store),
     )
+
+
+def _share(seen: Mapping[Job, int], kind: str) -> float:
+    return sum(n for job, n in seen.items() if job.kind == kind) / max(1, sum(seen.values()))
 
 
 def _quality(generation: Generation, store: Store) -> dict[str, float | None]:

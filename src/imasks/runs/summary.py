@@ -64,6 +64,7 @@ class Row:
         parameters: of the chosen networks, one number a seed.
         steps: optimiser steps of the chosen networks, likewise.
         images_seen: see :class:`imasks.runs.results.Step`, likewise.
+        evalnet_share: likewise, its mean; None where no EvalNet had a part.
         quality: likewise, each number over seeds; empty without EvalNets.
         seconds: computing time of all seeds.
         complete: whether every seed is finished.
@@ -85,6 +86,7 @@ class Row:
     complete: bool
     progress: str
     ended: tuple[str, ...] = ()
+    evalnet_share: float | None = None
     quality: Mapping[str, Spread] = field(default_factory=dict)
 
 
@@ -128,6 +130,7 @@ def gap_closed(
 def _row(name: str, found: list[Outcome]) -> Row:
     mine = [one for one in found if one.approach == name]
     chosen = [one.chosen for one in mine if one.chosen is not None]
+    shares = [step.evalnet_share for step in chosen if step.evalnet_share is not None]
     tests, lower, upper = (_tested(one, found) for one in (name, LOWER, UPPER))
     return Row(
         approach=name,
@@ -140,6 +143,7 @@ def _row(name: str, found: list[Outcome]) -> Row:
         parameters=tuple(step.parameters for step in chosen),
         steps=tuple(step.steps for step in chosen),
         images_seen=tuple(step.images_seen for step in chosen if step.images_seen is not None),
+        evalnet_share=fmean(shares) if any(shares) else None,
         seconds=sum(one.seconds for one in mine),
         complete=all(one.complete for one in mine),
         progress=f"{sum(one.done for one in mine)}/{sum(one.jobs for one in mine)}",

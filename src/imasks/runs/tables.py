@@ -56,6 +56,8 @@ def results_table(rows: Sequence[Row], *, score: str) -> RenderableType:
     if differs:
         error = "±standard error" if any(r.to_lower and r.to_lower.error for r in rows) else ""
         notes.insert(1, f"to {LOWER}: test score less that of {LOWER}, paired by seed{error};")
+    if taught := [f"{r.approach} {r.evalnet_share:.0%}" for r in rows if r.evalnet_share]:
+        notes.append(f"EvalNets learn beside any budget; of all images seen: {', '.join(taught)}.")
     if not all(row.complete for row in rows):
         notes.append("Not finished: run the same command again to go on.")
     parts: list[RenderableType] = [table, Text(" ".join(notes), style="dim")]
