@@ -309,6 +309,7 @@ def _study(
     dry: bool = False,
 ) -> None:
     from imasks.api import finish
+    from imasks.runs.lost import REMEDY, lost_notes
     from imasks.runs.run import default_workers, estimate, plan_run
     from imasks.runs.tables import plan_table, results_table, start_note
 
@@ -330,6 +331,10 @@ def _study(
         _say(f"their generations before count. {remedy}", warning="(ended)")
     if verdict := start_note(run.outcomes()):
         _say(verdict)
+    if notes := lost_notes(run.outcomes()):
+        for note in notes:
+            _say(note, warning="lost classes:")
+        _say(REMEDY)
     for file in files:
         _say(f"written: {file}")
     _say(f"Next: imasks predict {_quote(out)} IMAGES -o OUT")

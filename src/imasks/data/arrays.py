@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -191,20 +192,24 @@ def _read_sample(
     """Decode one image and its masks; give the error of an unusable image that may be skipped."""
     may_skip = split == "unlabeled"
     try:
-        image = to_uint8(read_image(sample.image), prep, source=sample.image)
+        pixels = read_image(sample.image, page=sample.page, pages=card.pages)
+        image = to_uint8(pixels, prep, source=sample.image)
     except UnreadableFile as error:
         if may_skip:
             return error
         raise
     labels, bad_mask = None, None
     try:
-        labels = read_labels(sample.masks, card, image.shape[:2]) if truth else None
+        shape = image.shape[:2]
+        labels = read_labels(sample.masks, card, shape, page=sample.page) if truth else None
     except UnreadableFile as error:
         if not may_skip:
             raise
         bad_mask = error
     if prep.fit == "tile":
-        parts = list(_tiles(image, labels, prep.size, once=split in ("val", "test")))
+        once = split in ("val", "test")
+        chosen = None if once else partial(_chosen, prep=prep, name=f"{split}/{sample.name}")
+        parts = list(_tiles(image, labels, prep.size, once=once, chosen=chosen))
     else:
         small = None if labels is None else resize_mask(labels, prep.size)
         parts = [_Part(resize_image(image, prep.size), small)]
@@ -212,12 +217,17 @@ def _read_sample(
 
 
 def _tiles(
-    image: Bytes, labels: Bytes | None, size: tuple[int, int], *, once: bool
+    image: Bytes,
+    labels: Bytes | None,
+    size: tuple[int, int],
+    *,
+    once: bool,
+    chosen: Callable[[int], set[int]] | None = None,
 ) -> Iterator[_Part]:
     """Cut the fewest tiles that cover an image, spread evenly; smaller images are padded first.
 
     The padding mirrors the image and is ignored in the labels, as is, for `once`, what an earlier
-    tile has shown.
+    tile has shown. `chosen` says of how many tiles which are given; None: all.
     """
     h, w = size
     H, W = max(h, image.shape[0]), max(w, image.shape[1])
@@ -225,15 +235,26 @@ def _tiles(
     image = np.pad(image, (*pad, (0, 0)), mode="reflect")
     if labels is not None:
         labels = np.pad(labels, ((0, 0), *pad), constant_values=IGNORE)
-    for y in _starts(H, h):
-        for x in _starts(W, w):
-            part = None
-            if labels is not None:
-                seen = labels[:, y : y + h, x : x + w]
-                part = seen.copy()
-                if once:
-                    seen[:] = IGNORE
-            yield _Part(image[y : y + h, x : x + w], part)
+    corners = list(product(_starts(H, h), _starts(W, w)))
+    wanted = None if chosen is None else chosen(len(corners))
+    for number, (y, x) in enumerate(corners):
+        if wanted is not None and number not in wanted:
+            continue
+        part = None
+        if labels is not None:
+            seen = labels[:, y : y + h, x : x + w]
+            part = seen.copy()
+            if once:
+                seen[:] = IGNORE
+        yield _Part(image[y : y + h, x : x + w].copy(), part)
+
+
+def _chosen(count: int, *, prep: Preparation, name: str) -> set[int]:
+    """Choose tiles of an image by the recorded seed and its name."""
+    if prep.crops is None or prep.crops >= count:
+        return set(range(count))
+    rng = np.random.default_rng([prep.crop_seed, *name.encode()])
+    return set(rng.choice(count, prep.crops, replace=False).tolist())
 
 
 def _starts(length: int, tile: int) -> list[int]:

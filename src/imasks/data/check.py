@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from imasks.data.card import CARD_NAME, Card, read_card, read_labels
 from imasks.data.files import ONE_DEPTH, Bytes, UnreadableFile, is_lossy, ordered, read_image
 from imasks.data.folder import SPLITS, Finding, Level, Sample, scan
+from imasks.data.prepare import ONE_KIND
 from imasks.encoding import IGNORE
 
 Counts = NDArray[np.int64]
@@ -88,7 +89,13 @@ def check_folder(
         if on_progress:
             on_progress(len(records), len(tasks))
     by_split = {split: [each for each in records if each.split == split] for split in SPLITS}
-    found = [*findings, *_problems(records), *_depths(records), *_duplicates(records)]
+    found = [
+        *findings,
+        *_problems(records),
+        *_depths(records),
+        *_channels(records),
+        *_duplicates(records),
+    ]
     reports = {split: _summarise(each, card) for split, each in by_split.items()}
     found += _classes(reports, card)
     return CheckReport(
@@ -135,18 +142,18 @@ def _look(folder: Path, card: Card, task: tuple[str, Sample]) -> _Record:
     # Training leaves out unlabeled images and masks that it cannot use.
     level: Level = "warning" if split == "unlabeled" else "error"
     try:
-        image = read_image(sample.image)
+        image = read_image(sample.image, page=sample.page, pages=card.pages)
     except UnreadableFile as error:
         problems.append(_Problem.of(level, folder, error))
     else:
         shape = (image.shape[0], image.shape[1])
-        kind = f"{image.dtype} {'RGB' if image.shape[2] == 3 else 'grey'}"
+        kind = f"{image.dtype} {channels_name(image.shape[2])}"
         digest = hashlib.blake2b(f"{kind} {shape}".encode() + image.tobytes()).digest()
         record = replace(record, size=shape, kind=kind, digest=digest)
     planes = []
     for path in sample.masks:
         try:
-            planes.append(read_labels((path,), card, shape))
+            planes.append(read_labels((path,), card, shape, page=sample.page))
         except UnreadableFile as error:
             problems.append(_Problem.of(level, folder, error))
         else:
@@ -200,6 +207,29 @@ def _problems(records: Sequence[_Record]) -> Iterator[Finding]:
         yield Finding(
             level=level, what=f"{len(listed)} x {what}", files=tuple(listed), remedy=remedy
         )
+
+
+def channels_name(count: int) -> str:
+    """Say of how many channels an image is."""
+    return {1: "grey", 3: "RGB"}.get(count, f"{count} channels")
+
+
+def _channels(records: Sequence[_Record]) -> Iterator[Finding]:
+    """Find images whose channels cannot be brought to those of labeled/; grey and RGB can."""
+    kinds = [(record, record.kind.split(" ", 1)[1]) for record in records if record.kind]
+    kinds = [(record, "grey or RGB" if kind in ("grey", "RGB") else kind) for record, kind in kinds]
+    labeled = Counter(kind for record, kind in kinds if record.split == "labeled")
+    if not labeled:
+        return
+    common = labeled.most_common(1)[0][0]
+    files: defaultdict[Level, list[str]] = defaultdict(list)
+    for record, kind in kinds:
+        if kind != common:
+            level: Level = "warning" if record.split == "unlabeled" else "error"
+            files[level].append(f"{record.split}/{record.name} ({kind})")
+    for level, listed in files.items():
+        what = f"{len(listed)} images have other channels than most of labeled/: {common}"
+        yield Finding(level=level, what=what, files=tuple(listed), remedy=ONE_KIND)
 
 
 def _depths(records: Sequence[_Record]) -> Iterator[Finding]:

@@ -72,7 +72,7 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True)
 class Predictor:
-    """An ensemble that is called with one image, [H,W] or [H,W,C] with C 1 or 3.
+    """An ensemble that is called with one image, [H,W] or [H,W,C].
 
     It holds 4 bytes x E x C x h x w of probabilities, and at most another 12 bytes x C x H x W
     while the networks vote one after another. With 3 networks, 5 outputs and an image of 4000 x
@@ -128,7 +128,7 @@ class Predictor:
         Raises:
             UserError: the image has another shape or dtype.
         """
-        pixels = to_uint8(_with_channels(image), self.preparation)
+        pixels = to_uint8(_with_channels(image, self.preparation), self.preparation)
         H, W = pixels.shape[:2]
         whole = self._whole(pixels)
         members = self._in_parts(pixels) if whole is None else self._all_networks(whole)[:, 0]
@@ -260,12 +260,15 @@ def predictor_of(
     )
 
 
-def _with_channels(image: NDArray[Any]) -> NDArray[Any]:
+def _with_channels(image: NDArray[Any], preparation: Preparation) -> NDArray[Any]:
     """Bring an image to [H,W,C]."""
     pixels = image[..., None] if image.ndim == 2 else image
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
+    wanted = preparation.channels
+    allowed = (1, 3) if wanted in (1, 3) else (wanted,)
+    if pixels.ndim != 3 or pixels.shape[2] not in allowed or not pixels.size:
+        shapes = "[height, width] or [height, width, 1 or 3]"
         raise UserError(
-            "an image must have the shape [height, width] or [height, width, 1 or 3]",
+            f"an image must have the shape {shapes if wanted in (1, 3) else f'[H, W, {wanted}]'}",
             value=image.shape,
             remedy="Give one image at a time, its channels last and without alpha.",
         )
