@@ -124,6 +124,12 @@ def read_top_and_bottom(path):
         source.rows(10, 20)
 
 
+def test_errors_of_others_are_not_the_files(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", noise((9, 8)))
+    with pytest.raises(ZeroDivisionError), open_image(tmp_path / "a.tif"):
+        print(1 / 0)
+
+
 def stacks(root: Path, *, pages: str | None = None, counts=(4, 3), masks=(4, 3)) -> Path:
     """Labeled stacks a and b, unlabeled stack c of five pages."""
     line = "" if pages is None else f'\npages = "{pages}"'

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from imasks.data.card import CARD_NAME, Card, read_card, read_labels
 from imasks.data.files import ONE_DEPTH, Bytes, UnreadableFile, is_lossy, ordered, read_image
 from imasks.data.folder import SPLITS, Finding, Level, Sample, scan
-from imasks.data.prepare import ONE_KIND
+from imasks.data.prepare import ONE_KIND, decide_size
+from imasks.data.small import Objects, objects_in, too_small
 from imasks.encoding import IGNORE
+from imasks.errors import UserError
 
 Counts = NDArray[np.int64]
 
@@ -95,6 +97,7 @@ def check_folder(
         *_depths(records),
         *_channels(records),
         *_duplicates(records),
+        *_small(records, card),
     ]
     reports = {split: _summarise(each, card) for split, each in by_split.items()}
     found += _classes(reports, card)
@@ -123,7 +126,18 @@ class _Problem(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class _Record:
-    """What was seen of one sample; counts: pixels of each class, and those not ignored."""
+    """What was seen of one sample.
+
+    Args:
+        split: where it lies.
+        name: of the sample.
+        size: height and width, if the image can be read.
+        kind: depth and channels, likewise.
+        digest: of the pixels, likewise.
+        counts: pixels of each class, and those not ignored, if the masks can be read.
+        objects: in the masks of labeled/, likewise.
+        problems: what is wrong.
+    """
 
     split: str
     name: str
@@ -131,6 +145,7 @@ class _Record:
     kind: str = ""
     digest: bytes = b""
     counts: tuple[Counts, Counts] | None = None
+    objects: Objects | None = None
     problems: tuple[_Problem, ...] = ()
 
 
@@ -162,7 +177,9 @@ def _look(folder: Path, card: Card, task: tuple[str, Sample]) -> _Record:
                 lossy = UnreadableFile(path, reason, remedy="Better save masks as PNG.")
                 problems.append(_Problem.of("warning", folder, lossy))
     if planes and len(planes) == len(sample.masks):
-        record = replace(record, counts=_count(np.concatenate(planes), card))
+        labels = np.concatenate(planes)
+        objects = objects_in(labels, card) if split == "labeled" else None
+        record = replace(record, counts=_count(labels, card), objects=objects)
     return replace(record, problems=tuple(problems))
 
 
@@ -276,6 +293,21 @@ def _duplicates(records: Sequence[_Record]) -> Iterator[Finding]:
         if files:
             remedy = "Keep each image in one split only, else scores look better than they are."
             yield Finding(level="warning", what=what, files=tuple(files), remedy=remedy)
+
+
+def _small(records: Sequence[_Record], card: Card) -> Iterator[Finding]:
+    """Find classes whose objects get lost at the size that training chooses by itself."""
+    found = [record.objects for record in records if record.objects is not None]
+    if not found:
+        return
+    try:
+        _, fit, size = decide_size(card, [one.shape for one in found])
+    except UserError as error:
+        files = () if error.value is None else (str(error.value),)
+        yield Finding(level="error", what=error.what, files=files, remedy=error.remedy)
+        return
+    if fit == "resize":
+        yield from too_small(found, card.classes, size)
 
 
 def _classes(reports: Mapping[str, SplitReport], card: Card) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,7 +102,7 @@ def as_image(path: Path, pixels: NDArray[Any]) -> NDArray[Any]:
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8) * np.uint8(255)
     elif pixels.dtype not in (np.uint8, np.uint16):
-        pixels = pixels.astype(np.float32)
+        pixels = pixels.astype(np.float32, copy=False)
         if not np.isfinite(pixels).all():
             raise UnreadableFile(path, "holds values that are not finite (NaN or infinite)")
     return pixels[..., None] if pixels.ndim == 2 else pixels
@@ -200,6 +201,14 @@ def write_png(
         image.save(temp, format="PNG")
 
 
+def safe_name(name: str) -> str:
+    """Change a name so that every system accepts it for a file: what one forbids becomes "_"."""
+    name = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", name)
+    name = re.sub(r"[. ]+$", lambda found: "_" * len(found[0]), name)
+    reserved = re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", name, re.IGNORECASE)
+    return f"_{name}" if reserved else name
+
+
 def ordered(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
     """Apply a function in threads and give the results in order, a few of them ahead at most."""
     threads = min(8, (os.cpu_count() or 1) + 1)
@@ -282,7 +291,7 @@ def _decode(path: Path, page: int | None, pages: Pages) -> Raster:
 
 def _from_pillow(path: Path, data: bytes) -> Raster:
     palette = None
-    with _opened(data) as image:
+    with _opened(io.BytesIO(data)) as image:
         # MPO is what many phones write: a JPEG file with further views behind the first.
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
             raise several(path, "an animation")
@@ -305,16 +314,24 @@ def _from_pillow(path: Path, data: bytes) -> Raster:
     return Raster(pixels=upright(pixels, orientation), palette=palette)
 
 
-def _opened(data: bytes) -> Image.Image:
+def picture_pixels(path: Path) -> int:
+    """Count the pixels of a PNG, JPEG, BMP or WebP file without decoding them."""
+    with path.open("rb") as file, _opened(file) as image:
+        return image.width * image.height
+
+
+def _opened(file: IO[bytes]) -> Image.Image:
     """Open an image without Pillow's limit on its size: it is the user's own.
 
     The limit is a global setting of Pillow, which is not ours to change.
     """
     Image.init()
+    head = file.read(16)
+    file.seek(0)
     for kind in ("PNG", "JPEG", "BMP", "WEBP"):
         factory, accept = Image.OPEN[kind]
-        if accept is None or accept(data[:16]) is True:
-            return factory(io.BytesIO(data), "")
+        if accept is None or accept(head) is True:
+            return factory(file, "")
     raise UnidentifiedImageError
 
 

@@ -8,17 +8,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imasks.data.card import CARD_NAME
+from imasks.data.card import CARD_NAME, Card
 from imasks.data.files import ONE_DEPTH, Bytes, UnreadableFile, ordered, read_image
 from imasks.data.folder import Dataset, Sample
 from imasks.data.tiff import Pages
 from imasks.errors import UserError
+
+Value = TypeVar("Value", bound=np.generic)
 
 STEP = 16  # the network halves an image four times
 SMALLEST = 32
@@ -26,7 +28,7 @@ USUAL_SIDE = 256
 LUMINANCE = (0.299, 0.587, 0.114)  # Rec. 601
 PERCENTILES = (0.1, 99.9)
 ONE_KIND = "Give all images the same channels; only grey and RGB can be turned into one another."
-AT_ONCE = 1_000_000  # pixels brought to 8 bits at once
+AT_ONCE = 250_000  # pixels brought to 8 bits at once
 MAX_PIXELS = 4_000_000  # looked at for the percentiles, over all images
 
 
@@ -116,26 +118,17 @@ def plan_preparation(
     """
     card, labeled = dataset.card, dataset.splits["labeled"]
     _check_asked(size, longer_side)
-    if size is None and longer_side is None:
-        size = card.size
-    if size is not None:
-        _check_size(size)
     share = MAX_PIXELS // max(1, len(labeled))
     surveys = list(ordered(lambda sample: _survey(sample, share, card.pages), labeled))
-    native = (
-        round(float(np.median([survey.shape[0] for survey in surveys]))),
-        round(float(np.median([survey.shape[1] for survey in surveys]))),
+    shapes = [survey.shape for survey in surveys]
+    native, fit, size = decide_size(
+        card, shapes, size=size, longer_side=longer_side, at_most=at_most
     )
     largest = (
         max(survey.shape[0] for survey in surveys),
         max(survey.shape[1] for survey in surveys),
     )
     channels = card.channels or _find_channels(labeled, surveys)
-    fit: Literal["resize", "tile"] = "resize"
-    open_size = size is None and longer_side is None and at_most is None
-    large = min(native) >= 2 * USUAL_SIDE
-    if card.fit == "tile" or (card.fit == "auto" and large and open_size):
-        fit = "tile"
     if crops is not None and fit != "tile":
         raise UserError(
             "crops are taken of images that are cut into tiles, and these are resized as a whole",
@@ -144,7 +137,7 @@ def plan_preparation(
         )
     depth = _one_depth(labeled, surveys)
     return Preparation(
-        size=size or _find_size(native, fit, longer_side, at_most or USUAL_SIDE),
+        size=size,
         channels=channels,
         fit=fit,
         levels=None if depth == "uint8" else _levels(labeled, surveys, channels),
@@ -155,6 +148,43 @@ def plan_preparation(
         crops=crops,
         crop_seed=0 if crops is None else crop_seed,
     )
+
+
+def decide_size(
+    card: Card,
+    shapes: Sequence[tuple[int, int]],
+    *,
+    size: tuple[int, int] | None = None,
+    longer_side: int | None = None,
+    at_most: int | None = None,
+) -> tuple[tuple[int, int], Literal["resize", "tile"], tuple[int, int]]:
+    """Decide at which size networks see images.
+
+    Args:
+        card: may say a size, and whether images are resized or cut.
+        shapes: height and width of every labeled image; at least one.
+        size: see :func:`plan_preparation`, as for all others.
+        longer_side: likewise.
+        at_most: likewise.
+
+    Returns:
+        The median shape, whether whole images are resized or cut into tiles, and the size.
+
+    Raises:
+        UserError: the size is no multiple of 16.
+    """
+    if size is None and longer_side is None:
+        size = card.size
+    if size is not None:
+        _check_size(size)
+    height, width = np.median(np.array(shapes), axis=0).tolist()
+    native = round(height), round(width)
+    open_size = size is None and longer_side is None and at_most is None
+    large = min(native) >= 2 * USUAL_SIDE
+    fit: Literal["resize", "tile"] = "resize"
+    if card.fit == "tile" or (card.fit == "auto" and large and open_size):
+        fit = "tile"
+    return native, fit, size or _find_size(native, fit, longer_side, at_most or USUAL_SIDE)
 
 
 def to_uint8(image: NDArray[Any], prep: Preparation, *, source: Path = Path("image")) -> Bytes:
@@ -196,27 +226,28 @@ def resize_image(image: Bytes, size: tuple[int, int]) -> Bytes:
     """
     if image.shape[:2] == size:
         return image
-    if image.shape[2] == 3:
-        return resize_part(image, size, (0, 0, image.shape[1], image.shape[0]))
-    box = (0, 0, image.shape[1], image.shape[0])
-    planes = (image[..., c : c + 1] for c in range(image.shape[2]))
-    return np.concatenate([resize_part(plane, size, box) for plane in planes], axis=2)
+    return resize_part(image, size, (0, 0, image.shape[1], image.shape[0]))
 
 
 def resize_part(
     image: Bytes, size: tuple[int, int], box: tuple[float, float, float, float]
 ) -> Bytes:
-    """Resize what lies in a box (left, top, right, bottom) of uint8 [H,W,1 or 3] to [h,w,C].
+    """Resize what lies in a box (left, top, right, bottom) of uint8 [H,W,C] to [h,w,C].
 
-    Pixels near the box count as far as the filter reaches.
+    Pixels beside the box count as far as the filter reaches.
     """
-    grey = image.shape[2] == 1
-    picture = Image.fromarray(image[..., 0] if grey else image)
-    resized = np.array(picture.resize(size[::-1], Image.Resampling.BILINEAR, box=box))
-    return resized[..., None] if grey else resized
+    C = image.shape[2]
+    planes = [image] if C == 3 else [image[..., c] for c in range(C)]
+    found = [
+        np.array(
+            Image.fromarray(plane).resize(size[::-1], Image.Resampling.BILINEAR, box=box)
+        ).reshape(*size, -1)
+        for plane in planes
+    ]
+    return found[0] if len(found) == 1 else np.concatenate(found, axis=2)
 
 
-def resize_mask(mask: Bytes, size: tuple[int, int]) -> Bytes:
+def resize_mask(mask: NDArray[Value], size: tuple[int, int]) -> NDArray[Value]:
     """Resize a mask [...,H,W] to [...,h,w] by the nearest pixel; no new value arises."""
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(np.intp)

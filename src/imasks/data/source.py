@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from imasks.data.files import as_image, check_shape, decoding, is_tiff, read_image
+from imasks.data.files import (
+    as_image,
+    check_shape,
+    decoding,
+    is_tiff,
+    picture_pixels,
+    read_image,
+)
 from imasks.data.tiff import Pages, open_tiff
 
 
@@ -56,24 +62,38 @@ def open_image(path: Path, *, page: int | None = None, pages: Pages = "images") 
         UnreadableFile: as for :func:`imasks.data.files.read_image`; for what is found in some rows
             only, when these are read.
     """
+    with ExitStack() as stack:
+        yield _tiff(path, page, pages, stack) or in_memory(read_image(path, page=page, pages=pages))
+
+
+def _tiff(path: Path, page: int | None, pages: Pages, stack: ExitStack) -> Source | None:
+    """Open a TIFF file whose rows can be read, until the stack is closed; None: it is not one."""
     if not is_tiff(path):
-        yield in_memory(read_image(path, page=page, pages=pages))
-        return
-    with decoding(path), open_tiff(path, page, pages) as image:
-        plain = image.plain
-        if plain:
+        return None
+    with decoding(path):
+        image = stack.enter_context(open_tiff(path, page, pages))
+
+    def rows(start: int, stop: int) -> NDArray[Any]:
+        with decoding(path):
+            return as_image(path, image.rows(start, stop))
+
+    if not image.plain:
+        return None
+    H, W = image.shape
+    first = rows(0, 1)
+    check_shape(path, (H, W, first.shape[2]))
+    return Source(shape=(H, W, first.shape[2]), dtype=str(first.dtype), rows=rows)
+
+
+def image_pixels(path: Path, *, page: int | None = None, pages: Pages = "images") -> int:
+    """Count the pixels of an image, of which nothing is decoded.
+
+    Raises:
+        UnreadableFile: the file is missing, of an unknown kind, or its head is damaged.
+    """
+    with decoding(path):
+        if not is_tiff(path):
+            return picture_pixels(path)
+        with open_tiff(path, page, pages) as image:
             H, W = image.shape
-
-            def rows(start: int, stop: int) -> NDArray[Any]:
-                return as_image(path, image.rows(start, stop))
-
-            first = rows(0, 1)
-            check_shape(path, (H, W, first.shape[2]))
-            yield Source(shape=(H, W, first.shape[2]), dtype=str(first.dtype), rows=rows)
-    if not plain:
-        yield in_memory(read_image(path, page=page, pages=pages))
-
-
-def read_rows(source: Source, start: int, stop: int) -> NDArray[Any]:
-    """Read rows as an array that may be changed."""
-    return np.require(source.rows(start, stop), requirements=["C", "W"])
+            return H * W

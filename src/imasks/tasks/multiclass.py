@@ -72,16 +72,12 @@ class Multiclass(Task):
         total = F.nll_loss(log, hard, each, ignore_index=IGNORE, reduction="sum")
         counted = labels != IGNORE
         mass = counted.sum() if each is None else each[hard[counted[:, 0]]].sum()
-        if soft is None:
-            return total / (mass.clamp(min=1) if each is None else mass.clamp(min=EPSILON))
-        weight = soft.weight.masked_fill(counted, 0)
-        target = soft.target
-        if each is not None:
-            target = target * each.view(1, -1, 1, 1)
+        if soft is not None:
+            weight = soft.weight.masked_fill(counted, 0)
+            target = soft.target if each is None else soft.target * each.view(1, -1, 1, 1)
             total = total - (target * log * weight).sum()
-            return total / (mass + (target * weight).sum()).clamp(min=EPSILON)
-        total = total - (target * log * weight).sum()
-        return total / (mass + weight.sum()).clamp(min=1)
+            mass = mass + (weight.sum() if each is None else (target * weight).sum())
+        return total / mass.clamp(min=1 if each is None else EPSILON)
 
     def mean(self, probabilities: Tensor) -> Tensor:
         mean = probabilities.mean(0)
