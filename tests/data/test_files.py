@@ -301,3 +301,11 @@ def test_ordered_keeps_order_and_raises():
     assert list(ordered(lambda n: n * n, range(100))) == [n * n for n in range(100)]
     with pytest.raises(ZeroDivisionError):
         list(ordered(lambda n: 1 / n, [1, 0, 2]))
+
+
+def test_no_more_are_worked_on_than_may_be():
+    begun, given = [], []
+    for number in ordered(lambda n: begun.append(n) or n, range(20), at_once=3):
+        given.append(number)
+        assert len(begun) - len(given) < 3
+    assert given == list(range(20))

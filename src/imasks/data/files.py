@@ -209,15 +209,25 @@ def safe_name(name: str) -> str:
     return f"_{name}" if reserved else name
 
 
-def ordered(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
-    """Apply a function in threads and give the results in order, a few of them ahead at most."""
+def ordered(
+    function: Callable[[In], Out], items: Iterable[In], *, at_once: int | None = None
+) -> Iterator[Out]:
+    """Apply a function in threads and give the results in order, a few of them ahead at most.
+
+    Args:
+        function: is called with one item.
+        items: of any number.
+        at_once: the most items that are worked on, or worked on and not given yet; None: as many as
+            keep all cores busy.
+    """
     threads = min(8, (os.cpu_count() or 1) + 1)
+    ahead = 2 * threads if at_once is None else min(2 * threads, at_once - 1)
     running: deque[Future[Out]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for item in items:
                 running.append(pool.submit(function, item))
-                if len(running) > 2 * threads:
+                if len(running) > ahead:
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()
