@@ -98,7 +98,7 @@ def test_pages_of_several_sizes(tmp_path):
         for size in sizes:
             file.write(noise(size), photometric="minisblack")
     assert [read_image(path, page=page).shape for page in range(3)] == [(*s, 1) for s in sizes]
-    with pytest.raises(UnreadableFile, match="pages of several sizes"):
+    with pytest.raises(UnreadableFile, match="several series"):
         read_image(path, pages="channels")
 
 
@@ -108,6 +108,21 @@ def test_a_fourth_sample_is_a_channel_unless_it_is_transparency(tmp_path):
     np.testing.assert_array_equal(read_image(path), pixels)
     tifffile.imwrite(path, pixels, photometric="rgb", extrasamples=["assocalpha"])
     np.testing.assert_array_equal(read_image(path), pixels[..., :3])
+
+
+@pytest.mark.parametrize("kind", ["ycbcr", "rgb", "minisblack"])
+def test_rows_of_tiled_jpeg_as_slide_scanners_write_it(tmp_path, kind):
+    y, x = np.mgrid[:90, :70].astype(np.uint8)
+    smooth = np.stack([y * 2, x * 3, y + x], axis=-1)
+    pixels = smooth[..., 0] if kind == "minisblack" else smooth
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, pixels, photometric=kind, tile=(32, 32), compression="jpeg")
+    whole = read_image(path)
+    if kind != "ycbcr":  # whose values are written as they are given, and read as RGB
+        assert np.abs(whole.astype(int) - pixels.reshape(whole.shape)).mean() < 4
+    with open_image(path) as source:
+        assert source.shape == whole.shape
+        np.testing.assert_array_equal(source.rows(20, 70), whole[20:70])
 
 
 def test_infinite_values_are_found_in_the_rows_that_hold_them(tmp_path):
@@ -189,6 +204,17 @@ def test_stacks_with_other_masks_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"stack of 3 pages has masks of 2.*b\.tif.*channels"):
         open_dataset(folder)
     assert not check_folder(folder).ok
+
+
+def test_the_ending_of_ome_tiff_is_one(tmp_path):
+    folder = stacks(tmp_path / "d", counts=(1, 1), masks=(1, 1))
+    for name in "ab":
+        path = folder / f"labeled/images/{name}.tif"
+        path.rename(path.with_suffix(".OME.tif"))
+    assert sorted(s.name for s in scan(folder, open_dataset(folder).card)[0]["labeled"]) == [
+        "a",
+        "b",
+    ]
 
 
 def test_a_page_and_an_image_of_one_name(tmp_path):

@@ -16,6 +16,7 @@ from imasks.labelling.judge import Judge
 from imasks.models.unet import UNet, UNetConfig
 from imasks.models.weights import save_network
 from imasks.runs import bands as module
+from imasks.runs import predictor as predictor_module
 from imasks.runs.choice import choose
 from imasks.runs.config import RunConfig, write_config
 from imasks.runs.predictor import Predictor, predictor_of
@@ -308,7 +309,7 @@ def test_an_image_is_resized_once_though_it_is_judged(monkeypatch):
         resized.append(size)
         return resize_image(image, size)
 
-    monkeypatch.setattr(module, "resize_image", count)
+    monkeypatch.setattr(predictor_module, "resize_image", count)
     made = make([Brightness(128), Brightness(130)], task, RESIZE, judge=judge)
     assert made(noise(64, 96)).quality is not None
     assert resized == [RESIZE.size]

@@ -168,7 +168,7 @@ def count_images(path: Path, pages: Pages) -> int:
 
 
 def _stack(sample: Sample) -> str:
-    return sample.name if sample.page is None else nfc(sample.image.stem)
+    return sample.name if sample.page is None else stem_of(sample.image)
 
 
 def list_images(folder: Path) -> tuple[dict[str, tuple[Path, ...]], tuple[Path, ...]]:
@@ -180,7 +180,7 @@ def list_images(folder: Path) -> tuple[dict[str, tuple[Path, ...]], tuple[Path, 
     others: list[Path] = []
     for path in visible(folder):
         if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-            stems[nfc(path.stem)].append(path)
+            stems[stem_of(path)].append(path)
         else:
             others.append(path)
     return {stem: tuple(stems[stem]) for stem in sorted(stems)}, tuple(others)
@@ -191,6 +191,14 @@ def visible(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def stem_of(path: Path) -> str:
+    """Name a file without its ending (.ome.tif is one), in Unicode's composed form (NFC)."""
+    stem = path.stem
+    if path.suffix.lower() in STACK_SUFFIXES and stem.lower().endswith(".ome"):
+        stem = stem[: -len(".ome")]
+    return nfc(stem)
 
 
 def nfc(text: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,7 @@ class TiffImage:
         """Whether the stored values are the image's own, upright, so that rows can be read."""
         page = self.planes[0]
         grey = int(page.photometric) in (_GREY, _RGB)
-        return grey and _orientation(page) == 1 and not _is_jpeg(page)
+        return (grey or _is_jpeg(page)) and _orientation(page) == 1
 
     def whole(self) -> Raster:
         """Decode all."""
@@ -110,14 +110,13 @@ class TiffImage:
 def open_tiff(path: Path, page: int | None, pages: Pages) -> Iterator[TiffImage]:
     """Open one image of a TIFF file.
 
-    Axes come from the file where it names them (OME-TIFF, ImageJ): channels are channels, and every
-    other axis but height and width counts pages. Pages of a file that names no axes are what
-    `pages` says.
+    Where the file names its axes (OME-TIFF, ImageJ), channels are channels, and every other axis
+    but height and width counts pages.
 
     Args:
         path: the file.
         page: the number of the image, from 0; None: there must be only one.
-        pages: what pages are that the file does not name.
+        pages: whether pages are images, or channels of one image whatever the file calls them.
 
     Raises:
         UnreadableFile: the file holds several images and none is asked for, or fewer than that.
@@ -130,7 +129,10 @@ def open_tiff(path: Path, page: int | None, pages: Pages) -> Iterator[TiffImage]
             raise several(path, f"{len(images)} pages")
         if (page or 0) >= len(images):
             raise UnreadableFile(path, f"holds no page {(page or 0) + 1}", value=len(images))
-        planes = images[page or 0]
+        series, numbers = images[page or 0]
+        planes = tuple(_full(path, series.pages[number]) for number in numbers)
+        if len({(plane.shape, plane.dtype) for plane in planes}) > 1:
+            raise UnreadableFile(path, "holds pages of several kinds in one image")
         length = path.stat().st_size
         for plane in planes:
             ends = zip(plane.dataoffsets, plane.databytecounts, strict=True)
@@ -150,23 +152,27 @@ def count_images(path: Path, pages: Pages) -> int:
         return 1
 
 
-def _images(path: Path, file: Any, pages: Pages) -> list[tuple[Any, ...]]:
-    """List the images of a file, each the pages that make it up."""
-    found: list[tuple[Any, ...]] = []
+class _Image(NamedTuple):
+    """The pages, by their numbers in a series, that make up one image."""
+
+    series: Any
+    numbers: tuple[int, ...]
+
+
+def _images(path: Path, file: Any, pages: Pages) -> list[_Image]:
+    """List the images of a file; of its pages no more is read than needed."""
+    found: list[_Image] = []
     for series in file.series:
         if found and (series.kind not in _ALL_SERIES or series.keyframe.is_reduced):
             continue
         found += _images_of(path, series, pages)
-    if pages == "images" or len(found) == 1:
-        return found
-    planes = tuple(plane for image in found for plane in image)
-    if len({(plane.shape, plane.dtype) for plane in planes}) > 1:
-        reason = "holds pages of several sizes, which cannot be channels of one image"
-        raise UnreadableFile(path, reason, value=len(planes))
-    return [planes]
+    if pages == "channels" and len(found) > 1:
+        reason = "holds several series of pages, which cannot be channels of one image"
+        raise UnreadableFile(path, reason, value=len(found))
+    return found
 
 
-def _images_of(path: Path, series: Any, pages: Pages) -> list[tuple[Any, ...]]:
+def _images_of(path: Path, series: Any, pages: Pages) -> list[_Image]:
     inner = series.keyframe.axes
     if inner not in ("YX", "YXS", "SYX") or not series.axes.endswith(inner):
         reason = "has axes that are no image's"
@@ -174,22 +180,27 @@ def _images_of(path: Path, series: Any, pages: Pages) -> list[tuple[Any, ...]]:
     outer = series.axes[: len(series.axes) - len(inner)]
     shape = series.shape[: len(outer)]
     number = np.arange(int(np.prod(shape, dtype=np.int64))).reshape(shape)
+    if len(series.pages) != number.size:
+        raise _elsewhere(path)
     if pages == "channels":
         number = number.reshape(1, -1)
     elif "C" in outer:
         number = np.moveaxis(number, outer.index("C"), -1).reshape(-1, shape[outer.index("C")])
     else:
         number = number.reshape(-1, 1)
-    stored = list(series.pages)
-    if len(stored) != number.size or any(one is None for one in stored):
-        reason = "keeps its pages in a way that cannot be read, perhaps in other files"
-        raise UnreadableFile(path, reason, remedy="Save it again as a plain TIFF file.")
-    return [tuple(_full(stored[one]) for one in image) for image in number.tolist()]
+    return [_Image(series, tuple(one)) for one in number.tolist()]
 
 
-def _full(page: Any) -> Any:
+def _full(path: Path, page: Any) -> Any:
     """Frames know their places alone; the rest stands in the page that they are like."""
-    return page if not hasattr(page, "aspage") else page.aspage()
+    if page is None:
+        raise _elsewhere(path)
+    return page.aspage()
+
+
+def _elsewhere(path: Path) -> UnreadableFile:
+    reason = "keeps its pages in a way that cannot be read, perhaps in other files"
+    return UnreadableFile(path, reason, remedy="Save it again as a plain TIFF file.")
 
 
 def _orientation(page: Any) -> int:
