@@ -5,6 +5,7 @@ Shape letters: E networks, C network outputs, K classes, H x W pixels of the ima
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -123,7 +124,10 @@ def reduced(
     scale = min(1.0, side / max(H, W))
     size = max(1, round(H * scale)), max(1, round(W * scale))
     image = resized(source, size, preparation)(0, size[0])
-    return Reduced(image, resize_mask(prediction.mask, size), resize_mask(prediction.im, size))
+    mask, im = resize_mask(prediction.mask, size), resize_mask(prediction.im, size)
+    _let_go(prediction.mask)
+    _let_go(prediction.im)
+    return Reduced(image, np.asarray(mask), np.asarray(im))
 
 
 class Reduced(NamedTuple):
@@ -177,7 +181,17 @@ def _tiles(array: NDArray[Any]) -> Iterator[Bytes]:
     H, W = array.shape
     for y in range(0, H, TILE):
         strip = np.asarray(array[y : y + TILE])
-        strip = strip * np.uint8(255) if strip.dtype == np.bool_ else strip
+        strip = strip * np.uint8(255) if strip.dtype == np.bool_ else strip.copy()
         strip = np.pad(strip, ((0, TILE - len(strip)), (0, -W % TILE)))
+        _let_go(array)
         for x in range(0, W, TILE):
             yield np.ascontiguousarray(strip[:, x : x + TILE])
+
+
+def _let_go(array: NDArray[Any]) -> None:
+    """Let the system forget what was read of a mapped file; it would stay with the process."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(base, "madvise"):  # Windows has no such advice
+        base.madvise(mmap.MADV_DONTNEED)
