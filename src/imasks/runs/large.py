@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from imasks.data.files import atomic
-from imasks.data.prepare import Preparation, resize_mask
+from imasks.data.prepare import Preparation, Value, resize_mask
 from imasks.data.source import Source
 from imasks.labelling.agree import cut_region, inconsistency
 from imasks.runs.bands import rescaled, resized, tiled
@@ -26,6 +26,7 @@ from imasks.tasks import Multilabel, Task
 LARGE = 64_000_000
 """Pixels from which on an image is read, predicted and written piece by piece."""
 TILE = 512  # side of the tiles in files
+SHRUNK_ROWS = 64  # of a picture, that are made at once
 
 Bytes = NDArray[np.uint8]
 Progress = Callable[[float], None]
@@ -124,10 +125,7 @@ def reduced(
     scale = min(1.0, side / max(H, W))
     size = max(1, round(H * scale)), max(1, round(W * scale))
     image = resized(source, size, preparation)(0, size[0])
-    mask, im = resize_mask(prediction.mask, size), resize_mask(prediction.im, size)
-    _let_go(prediction.mask)
-    _let_go(prediction.im)
-    return Reduced(image, np.asarray(mask), np.asarray(im))
+    return Reduced(image, _shrunk(prediction.mask, size), _shrunk(prediction.im, size))
 
 
 class Reduced(NamedTuple):
@@ -186,6 +184,18 @@ def _tiles(array: NDArray[Any]) -> Iterator[Bytes]:
         _let_go(array)
         for x in range(0, W, TILE):
             yield np.ascontiguousarray(strip[:, x : x + TILE])
+
+
+def _shrunk(array: NDArray[Value], size: tuple[int, int]) -> NDArray[Value]:
+    """Shrink [...,H,W], perhaps mapped from a file, to the nearest pixels, some rows at a time."""
+    H, h = array.shape[-2], size[0]
+    parts = []
+    for first in range(0, h, SHRUNK_ROWS):
+        rows = ((np.arange(first, min(first + SHRUNK_ROWS, h)) + 0.5) * H / h).astype(np.intp)
+        chosen = np.asarray(array[..., rows, :])
+        parts.append(resize_mask(chosen, (len(rows), size[1])))
+        _let_go(array)
+    return np.concatenate(parts, axis=-2)
 
 
 def _let_go(array: NDArray[Any]) -> None:
