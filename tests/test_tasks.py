@@ -237,6 +237,20 @@ def test_an_empty_image_has_a_score_under_both_conventions():
     scores = Binary(["x"]).scores(Binary(["x"]).overlaps(nothing, nothing))
     assert scores["iou"] == 0
     assert scores["iou_empty_is_one"] == 1
+    assert scores["iou_without_empty"].isnan().all()
+
+
+def test_conventions_differ_in_empty_images_alone():
+    task = Binary(["x"])
+    # found and missed; nothing to find: nothing found, something found
+    overlaps = torch.tensor([[[4, 6, 6]], [[0, 0, 2]], [[0, 0, 0]], [[0, 3, 0]]])
+    summary = task.summary(overlaps)
+    assert summary["iou"] == pytest.approx(0.5 / 4, abs=1e-6)
+    assert summary["iou_empty_is_one"] == pytest.approx(1.5 / 4, abs=1e-6)
+    assert summary["iou_without_empty"] == pytest.approx(0.5 / 2, abs=1e-6)
+    assert set(task.conventions) <= set(summary)
+    full = task.summary(overlaps[:2])
+    assert full["iou"] == full["iou_empty_is_one"] == full["iou_without_empty"]
 
 
 def test_multiclass_scores_agree(golden):

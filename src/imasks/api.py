@@ -67,7 +67,9 @@ class Trained:
 
     def predict_one(self, image: Image) -> Prediction:
         """Predict one image with all that is known: mask, inconsistency mask, shares, quality."""
-        return self.predictor(image if isinstance(image, np.ndarray) else read_image(Path(image)))
+        if not isinstance(image, np.ndarray):
+            image = read_image(Path(image), pages=self.run.config.preparation.pages)
+        return self.predictor(image)
 
 
 def train(

@@ -288,7 +288,7 @@ def predict(
             out,
             root=common_root(images),
             overlays=overlays,
-            on_progress=lambda done, total: bar.update(task, completed=done),
+            on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     write_text(out / "model.json", json.dumps({"run": str(run.resolve()), **chosen.to_json()}))
     _say(f"{report.done} images predicted; see {out / 'predictions.csv'}")
@@ -309,6 +309,8 @@ def _study(
     dry: bool = False,
 ) -> None:
     from imasks.api import finish
+    from imasks.data.small import small_objects
+    from imasks.runs.lost import REMEDY, lost_notes
     from imasks.runs.run import default_workers, estimate, plan_run
     from imasks.runs.tables import plan_table, results_table, start_note
 
@@ -319,6 +321,8 @@ def _study(
     )
     workers = default_workers(run, options)
     if dry:
+        for finding in small_objects(dataset, run.config.preparation):
+            _say(f"{finding.what}. {finding.remedy}", warning="small objects:")
         with console.status("measuring a few steps"):
             times = estimate(run, workers=workers)
         console.print(plan_table(run, times, workers=workers))
@@ -330,6 +334,10 @@ def _study(
         _say(f"their generations before count. {remedy}", warning="(ended)")
     if verdict := start_note(run.outcomes()):
         _say(verdict)
+    if notes := lost_notes(run.outcomes()):
+        for note in notes:
+            _say(note, warning="lost classes:")
+        _say(REMEDY)
     for file in files:
         _say(f"written: {file}")
     _say(f"Next: imasks predict {_quote(out)} IMAGES -o OUT")

@@ -45,7 +45,8 @@ def test_card_round_trip(tmp_path):
     [
         ("chanels = 3", ["chanels", "channels"]),
         ('channels = "3"', ["channels", "an integer"]),
-        ("channels = 2", ["channels", "1 or 3"]),
+        ("channels = 65", ["channels", "from 1 to 64"]),
+        ('pages = "layers"', ["pages", "channels"]),
         ("channels = true", ["channels", "an integer"]),
         ("size = [256]", ["size", "[height, width]"]),
         ("size = [0, 16]", ["size", "positive"]),

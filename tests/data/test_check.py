@@ -137,7 +137,7 @@ def test_lossy_binary_masks_are_a_warning(tmp_path):
     report = check_folder(folder)
     assert report.ok
     assert [finding.files for finding in report.findings] == [("labeled/masks/a.jpg",)]
-    assert "20% of labeled/" in _printed(report)
+    assert "20% of the files in labeled/" in _printed(report)
 
 
 def test_nothing_labeled(tmp_path):

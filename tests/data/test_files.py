@@ -227,14 +227,14 @@ def test_several_pages(tmp_path):
     for suffix in ("png", "webp"):
         frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:])
     for suffix in ("tif", "png", "webp"):
-        with pytest.raises(UnreadableFile, match="only single images"):
+        with pytest.raises(UnreadableFile, match="several images where one"):
             read_image(tmp_path / f"a.{suffix}")
 
 
 def test_unusual_channels_and_values(tmp_path):
     path = tmp_path / "a.tif"
-    two = np.zeros((9, 8, 2), np.uint8)
-    tifffile.imwrite(path, two, photometric="minisblack", planarconfig="contig")
+    many = np.zeros((9, 8, 65), np.uint8)
+    tifffile.imwrite(path, many, photometric="minisblack", planarconfig="contig")
     with pytest.raises(UnreadableFile, match="shape"):
         read_image(path)
     tifffile.imwrite(path, np.zeros((9, 8, 4), np.uint8), photometric="separated")
@@ -301,3 +301,11 @@ def test_ordered_keeps_order_and_raises():
     assert list(ordered(lambda n: n * n, range(100))) == [n * n for n in range(100)]
     with pytest.raises(ZeroDivisionError):
         list(ordered(lambda n: 1 / n, [1, 0, 2]))
+
+
+def test_no_more_are_worked_on_than_may_be():
+    begun, given = [], []
+    for number in ordered(lambda n: begun.append(n) or n, range(20), at_once=3):
+        given.append(number)
+        assert len(begun) - len(given) < 3
+    assert given == list(range(20))

@@ -15,7 +15,8 @@ from imasks.labelling.calibration import Calibration
 from imasks.labelling.judge import Judge
 from imasks.models.unet import UNet, UNetConfig
 from imasks.models.weights import save_network
-from imasks.runs import predictor as module
+from imasks.runs import bands as module
+from imasks.runs import predictor as predictor_module
 from imasks.runs.choice import choose
 from imasks.runs.config import RunConfig, write_config
 from imasks.runs.predictor import Predictor, predictor_of
@@ -90,7 +91,7 @@ def seam_and_elsewhere(predictor, image):
     probability = predictor._in_parts(image)[:, 0].numpy()
     steps = np.abs(np.diff(probability, axis=2)).mean((0, 1))
     length, tile = image.shape[1], predictor.preparation.size[1]
-    starts = module._starts(length, tile)
+    starts = module.starts(length, tile)
     borders = {x - 1 for x in starts} | {x + tile - 1 for x in starts}
     seams = sorted(border for border in borders if 0 <= border < length - 1)
     assert len(seams) >= 6
@@ -105,7 +106,7 @@ def test_no_seam_shows(monkeypatch):
     smooth = smooth.astype(np.uint8)
     seam, elsewhere = seam_and_elsewhere(predictor, smooth)
     assert seam <= elsewhere
-    monkeypatch.setattr(module, "_raised_cosine", torch.ones)
+    monkeypatch.setattr(module, "raised_cosine", np.ones)
     seam_when_flat, elsewhere = seam_and_elsewhere(predictor, smooth)
     assert seam_when_flat > 2 * elsewhere  # the test can tell
 
@@ -113,7 +114,7 @@ def test_no_seam_shows(monkeypatch):
 @given(st.integers(1, 2000), st.sampled_from([32, 48, 256]))
 def test_tiles_cover_everything_and_overlap_by_half(length, tile):
     length = max(length, tile)
-    starts = module._starts(length, tile)
+    starts = module.starts(length, tile)
     assert starts[0] == 0
     assert starts[-1] == length - tile
     assert all(0 < gap <= tile / 2 + 1 for gap in np.diff(starts))
@@ -308,7 +309,7 @@ def test_an_image_is_resized_once_though_it_is_judged(monkeypatch):
         resized.append(size)
         return resize_image(image, size)
 
-    monkeypatch.setattr(module, "resize_image", count)
+    monkeypatch.setattr(predictor_module, "resize_image", count)
     made = make([Brightness(128), Brightness(130)], task, RESIZE, judge=judge)
     assert made(noise(64, 96)).quality is not None
     assert resized == [RESIZE.size]

@@ -17,7 +17,7 @@ from imasks.runs.records import markdown_table, write_results
 from imasks.runs.results import Outcome, Step, best_fit, images_seen
 from imasks.runs.run import open_run, plan_run, work
 from imasks.runs.summary import Row, Spread, gap_closed, rows
-from imasks.runs.tables import results_table, start_note, status_table
+from imasks.runs.tables import convention_lines, results_table, start_note, status_table
 
 
 def outcome(approach, seed, *scores, complete=True):
@@ -145,6 +145,22 @@ def test_what_evalnets_saw_is_said(tiny_study):
     judged = replace(row, approach="IM++", evalnet_share=0.25)
     assert "of all images seen: IM++ 25%" in text(results_table([row, judged], score="iou"))
     assert "| 25% |" in markdown_table([judged])
+
+
+def test_empty_images_are_scored_by_all_conventions_where_there_are_any():
+    (row,) = rows([outcome("LDT", 0, (0.5, 0.6))])
+    assert convention_lines([row]) == []
+    scores = {"val": (0.5, 0.5), "test": (0.8, 0.75)}  # no empty image in val
+    spreads = {
+        f"{split}_iou_{name}": Spread.of([score])
+        for split, pair in scores.items()
+        for name, score in zip(("empty_is_one", "without_empty"), pair, strict=True)
+    }
+    row = replace(row, conventions=spreads)
+    assert convention_lines([row]) == [("LDT", "test", "0.600", "0.800", "0.750")]
+    shown = text(results_table([row], score="iou"))
+    assert "Images without foreground" in shown
+    assert "0.750" in shown
 
 
 def test_a_start_that_no_generation_beat_is_named():

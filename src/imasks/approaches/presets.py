@@ -12,6 +12,8 @@ from imasks.labelling.labellers import Extra
 from imasks.training.recipe import Recipe
 
 InputPolicy = Literal["black", "keep"]
+Sampling = Literal["plain", "balanced"]
+ClassWeights = Literal["none", "balanced"]
 LabelPolicy = Literal["blank", "ignore", "mean", "soft", "weigh", "rare"]
 
 
@@ -81,6 +83,10 @@ class Preset:
         strength: show "augmented" pairs changed as strongly as pseudo-labeled ones in this
             generation; 0: by the ladder's own, strongest, setting.
         share: of images whose brightness, sharpness or noise is touched (only if ``on_the_fly``).
+        sampling: "plain": every pair once an epoch; "balanced": pairs with rare classes more often,
+            see :func:`imasks.training.balance.with_weights`.
+        class_weights: "balanced": rare classes count more in the loss, see
+            :func:`imasks.training.balance.loss_weights`.
     """
 
     recipe: Recipe = field(default_factory=Recipe)
@@ -103,6 +109,8 @@ class Preset:
     least_labeled: float = 0.0
     strength: int = 0
     share: float = 1.0
+    sampling: Sampling = "plain"
+    class_weights: ClassWeights = "none"
 
     def __post_init__(self) -> None:
         for name in ("start_candidates", "candidates", "models", "views", "graders"):

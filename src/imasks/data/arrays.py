@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imasks.data.card import Card, read_labels
-from imasks.data.files import Bytes, UnreadableFile, atomic, ordered, read_image, write_text
+from imasks.data.files import Bytes, UnreadableFile, atomic, ordered, write_text
 from imasks.data.folder import SPLITS, Dataset, Sample
-from imasks.data.memory import fits_in_memory
+from imasks.data.memory import fits_in_memory, memory
 from imasks.data.prepare import Preparation, resize_image, resize_mask, to_uint8
+from imasks.data.source import open_image
 from imasks.encoding import IGNORE
 from imasks.errors import UserError
 
@@ -154,7 +155,7 @@ def _prepare_split(
         )
         labels = stack.enter_context(_array_file(labels_path, (P, *prep.size))) if truth else None
         read = partial(_read_sample, card=card, prep=prep, split=split, truth=truth)
-        for found in ordered(read, samples):
+        for found in ordered(read, samples, at_once=_at_once(prep)):
             if isinstance(found, UnreadableFile):
                 skipped.append(str(found))
             else:
@@ -191,49 +192,94 @@ def _read_sample(
     """Decode one image and its masks; give the error of an unusable image that may be skipped."""
     may_skip = split == "unlabeled"
     try:
-        image = to_uint8(read_image(sample.image), prep, source=sample.image)
+        with open_image(sample.image, page=sample.page, pages=card.pages) as source:
+            H, W, _ = source.shape
+            labels, bad_mask = (
+                _read_truth(sample, card, (H, W), may_skip) if truth else (None, None)
+            )
+
+            def rows(start: int, stop: int) -> Bytes:
+                return to_uint8(source.rows(start, stop), prep, source=sample.image)
+
+            if prep.fit == "tile":
+                once = split in ("val", "test")
+                name = f"{split}/{sample.name}"
+                chosen = None if once else partial(_chosen, prep=prep, name=name)
+                parts = list(_tiles(rows, (H, W), labels, prep.size, once=once, chosen=chosen))
+            else:
+                small = None if labels is None else resize_mask(labels, prep.size)
+                parts = [_Part(resize_image(rows(0, H), prep.size), small)]
     except UnreadableFile as error:
         if may_skip:
             return error
         raise
-    labels, bad_mask = None, None
-    try:
-        labels = read_labels(sample.masks, card, image.shape[:2]) if truth else None
-    except UnreadableFile as error:
-        if not may_skip:
-            raise
-        bad_mask = error
-    if prep.fit == "tile":
-        parts = list(_tiles(image, labels, prep.size, once=split in ("val", "test")))
-    else:
-        small = None if labels is None else resize_mask(labels, prep.size)
-        parts = [_Part(resize_image(image, prep.size), small)]
     return _Read(sample.name, parts, bad_mask)
 
 
+def _read_truth(
+    sample: Sample, card: Card, shape: tuple[int, int], may_skip: bool
+) -> tuple[Bytes | None, UnreadableFile | None]:
+    """Read an image's labels; or None and why not, where they are a yardstick only."""
+    try:
+        return read_labels(sample.masks, card, shape, page=sample.page), None
+    except UnreadableFile as error:
+        if not may_skip:
+            raise
+        return None, error
+
+
 def _tiles(
-    image: Bytes, labels: Bytes | None, size: tuple[int, int], *, once: bool
+    rows: Callable[[int, int], Bytes],
+    shape: tuple[int, int],
+    labels: Bytes | None,
+    size: tuple[int, int],
+    *,
+    once: bool,
+    chosen: Callable[[int], set[int]] | None = None,
 ) -> Iterator[_Part]:
     """Cut the fewest tiles that cover an image, spread evenly; smaller images are padded first.
 
     The padding mirrors the image and is ignored in the labels, as is, for `once`, what an earlier
-    tile has shown.
+    tile has shown. `chosen` says of how many tiles which are given; None: all. `rows` gives rows
+    start to stop of the image, whose height and width are `shape`.
     """
     h, w = size
-    H, W = max(h, image.shape[0]), max(w, image.shape[1])
-    pad = ((0, H - image.shape[0]), (0, W - image.shape[1]))
-    image = np.pad(image, (*pad, (0, 0)), mode="reflect")
+    H, W = max(h, shape[0]), max(w, shape[1])
+    pad = ((0, H - shape[0]), (0, W - shape[1]))
     if labels is not None:
         labels = np.pad(labels, ((0, 0), *pad), constant_values=IGNORE)
-    for y in _starts(H, h):
-        for x in _starts(W, w):
+    tops, lefts = _starts(H, h), _starts(W, w)
+    count = len(tops) * len(lefts)
+    wanted = set(range(count)) if chosen is None else chosen(count)
+    for place, y in enumerate(tops):
+        first = place * len(lefts)
+        if wanted.isdisjoint(range(first, first + len(lefts))):
+            continue
+        strip = np.pad(rows(y, min(y + h, shape[0])), (*pad, (0, 0)), mode="reflect")
+        for number, x in enumerate(lefts, start=first):
+            if number not in wanted:
+                continue
             part = None
             if labels is not None:
                 seen = labels[:, y : y + h, x : x + w]
                 part = seen.copy()
                 if once:
                     seen[:] = IGNORE
-            yield _Part(image[y : y + h, x : x + w], part)
+            yield _Part(strip[:, x : x + w].copy(), part)
+
+
+def _at_once(prep: Preparation) -> int:
+    """Say how many images as large as the largest labeled one fit in a quarter of memory."""
+    size = math.prod(prep.largest) * prep.channels * (np.dtype(prep.depth).itemsize + 1)
+    return max(1, memory() // (4 * size))
+
+
+def _chosen(count: int, *, prep: Preparation, name: str) -> set[int]:
+    """Choose tiles of an image by the recorded seed and its name."""
+    if prep.crops is None or prep.crops >= count:
+        return set(range(count))
+    rng = np.random.default_rng([prep.crop_seed, *name.encode()])
+    return set(rng.choice(count, prep.crops, replace=False).tolist())
 
 
 def _starts(length: int, tile: int) -> list[int]:

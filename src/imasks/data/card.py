@@ -15,7 +15,15 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from imasks.data.files import Bytes, UnreadableFile, is_lossy, read_mask, write_text
+from imasks.data.files import (
+    MAX_CHANNELS,
+    Bytes,
+    UnreadableFile,
+    is_lossy,
+    read_mask,
+    write_text,
+)
+from imasks.data.tiff import PAGES, Pages
 from imasks.encoding import IGNORE, TaskName
 from imasks.errors import UserError
 
@@ -38,7 +46,9 @@ class Card:
         classes: the names; exactly one for binary, in the order of the ids for multiclass, the
             names of the mask folders for multilabel.
         size: (height, width) in pixels at which networks see the images; None: found from them.
-        channels: 1 or 3; None: found from the images.
+        channels: how many networks see; None: found from the images.
+        pages: what the pages of a TIFF stack are where it does not say so itself: "images" of
+            their own, or "channels" of one image.
         ignore: the value in mask files that marks pixels which take no part; None: there is none.
         fit: "resize" whole images, cut them into a "tile" grid, or decide by their size: "auto".
         free_rotation: whether flips and quarter turns leave an image plausible; None: not said.
@@ -54,6 +64,7 @@ class Card:
     classes: tuple[str, ...]
     size: tuple[int, int] | None = None
     channels: int | None = None
+    pages: Pages = "images"
     ignore: int | None = None
     fit: FitName = "auto"
     free_rotation: bool | None = None
@@ -63,11 +74,14 @@ class Card:
     def __post_init__(self) -> None:
         _one_of("task", self.task, get_args(TaskName))
         _one_of("fit", self.fit, get_args(FitName))
+        _one_of("pages", self.pages, PAGES)
         _check_classes(self.task, self.classes)
         if self.size is not None and min(self.size) < 1:
             raise _bad("size", list(self.size), "two positive integers, [height, width]")
         if self.channels is not None:
-            _one_of("channels", self.channels, (1, 3))
+            allowed = f"a number from 1 to {MAX_CHANNELS}"
+            if not 1 <= self.channels <= MAX_CHANNELS:
+                raise _bad("channels", self.channels, allowed)
         lowest = 0 if self.task == "multiclass" else 1  # 0 is the background of the other two
         if self.ignore is not None and not lowest <= self.ignore <= MAX_ID:
             raise _bad("ignore", self.ignore, f"an integer from {lowest} to {MAX_ID}, usually 255")
@@ -107,6 +121,8 @@ def write_card(card: Card, path: Path) -> None:
     import tomli_w
 
     said = {key: value for key, value in asdict(card).items() if value not in (None, ())}
+    if card.pages == "images":
+        del said["pages"]
     write_text(path, tomli_w.dumps(said))
 
 
@@ -145,7 +161,9 @@ def encode_mask(masks: Sequence[NDArray[Any]], card: Card, *, source: Path = Pat
     return labels
 
 
-def read_labels(paths: Sequence[Path], card: Card, shape: tuple[int, int] | None) -> Bytes:
+def read_labels(
+    paths: Sequence[Path], card: Card, shape: tuple[int, int] | None, *, page: int | None = None
+) -> Bytes:
     """Read the masks of one image into the internal labels at the image's own size.
 
     JPEG and lossy WebP masks count as foreground from 128 on.
@@ -154,6 +172,7 @@ def read_labels(paths: Sequence[Path], card: Card, shape: tuple[int, int] | None
         paths: one mask file, or one a class for multilabel.
         card: what the values mean.
         shape: (height, width) of the image in pixels; None: not compared.
+        page: of stacks, from 0; None: each file holds one mask.
 
     Returns:
         uint8 [P,H,W].
@@ -164,7 +183,7 @@ def read_labels(paths: Sequence[Path], card: Card, shape: tuple[int, int] | None
     """
     planes = []
     for path in paths:
-        plane = read_mask(path)
+        plane = read_mask(path, page=page)
         if shape is not None and plane.shape != shape:
             raise UnreadableFile(
                 path,
@@ -212,7 +231,7 @@ def _typed(key: str, value: object) -> object:
     """Check the TOML type of one value; lists become tuples, and true is no integer."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     match key:
-        case "name" | "task" | "fit":
+        case "name" | "task" | "fit" | "pages":
             fine, wanted = isinstance(value, str), "a string"
         case "classes" | "colors":
             fine = isinstance(value, list) and all(isinstance(item, str) for item in value)

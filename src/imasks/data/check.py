@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from imasks.data.card import CARD_NAME, Card, read_card, read_labels
 from imasks.data.files import ONE_DEPTH, Bytes, UnreadableFile, is_lossy, ordered, read_image
 from imasks.data.folder import SPLITS, Finding, Level, Sample, scan
+from imasks.data.prepare import ONE_KIND, decide_size
+from imasks.data.small import Objects, objects_in, too_small
 from imasks.encoding import IGNORE
+from imasks.errors import UserError
 
 Counts = NDArray[np.int64]
 
@@ -88,7 +91,14 @@ def check_folder(
         if on_progress:
             on_progress(len(records), len(tasks))
     by_split = {split: [each for each in records if each.split == split] for split in SPLITS}
-    found = [*findings, *_problems(records), *_depths(records), *_duplicates(records)]
+    found = [
+        *findings,
+        *_problems(records),
+        *_depths(records),
+        *_channels(records),
+        *_duplicates(records),
+        *_small(records, card),
+    ]
     reports = {split: _summarise(each, card) for split, each in by_split.items()}
     found += _classes(reports, card)
     return CheckReport(
@@ -116,7 +126,18 @@ class _Problem(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class _Record:
-    """What was seen of one sample; counts: pixels of each class, and those not ignored."""
+    """What was seen of one sample.
+
+    Args:
+        split: where it lies.
+        name: of the sample.
+        size: height and width, if the image can be read.
+        kind: depth and channels, likewise.
+        digest: of the pixels, likewise.
+        counts: pixels of each class, and those not ignored, if the masks can be read.
+        objects: in the masks of labeled/, likewise.
+        problems: what is wrong.
+    """
 
     split: str
     name: str
@@ -124,6 +145,7 @@ class _Record:
     kind: str = ""
     digest: bytes = b""
     counts: tuple[Counts, Counts] | None = None
+    objects: Objects | None = None
     problems: tuple[_Problem, ...] = ()
 
 
@@ -135,18 +157,18 @@ def _look(folder: Path, card: Card, task: tuple[str, Sample]) -> _Record:
     # Training leaves out unlabeled images and masks that it cannot use.
     level: Level = "warning" if split == "unlabeled" else "error"
     try:
-        image = read_image(sample.image)
+        image = read_image(sample.image, page=sample.page, pages=card.pages)
     except UnreadableFile as error:
         problems.append(_Problem.of(level, folder, error))
     else:
         shape = (image.shape[0], image.shape[1])
-        kind = f"{image.dtype} {'RGB' if image.shape[2] == 3 else 'grey'}"
+        kind = f"{image.dtype} {channels_name(image.shape[2])}"
         digest = hashlib.blake2b(f"{kind} {shape}".encode() + image.tobytes()).digest()
         record = replace(record, size=shape, kind=kind, digest=digest)
     planes = []
     for path in sample.masks:
         try:
-            planes.append(read_labels((path,), card, shape))
+            planes.append(read_labels((path,), card, shape, page=sample.page))
         except UnreadableFile as error:
             problems.append(_Problem.of(level, folder, error))
         else:
@@ -155,7 +177,9 @@ def _look(folder: Path, card: Card, task: tuple[str, Sample]) -> _Record:
                 lossy = UnreadableFile(path, reason, remedy="Better save masks as PNG.")
                 problems.append(_Problem.of("warning", folder, lossy))
     if planes and len(planes) == len(sample.masks):
-        record = replace(record, counts=_count(np.concatenate(planes), card))
+        labels = np.concatenate(planes)
+        objects = objects_in(labels, card) if split == "labeled" else None
+        record = replace(record, counts=_count(labels, card), objects=objects)
     return replace(record, problems=tuple(problems))
 
 
@@ -202,6 +226,29 @@ def _problems(records: Sequence[_Record]) -> Iterator[Finding]:
         )
 
 
+def channels_name(count: int) -> str:
+    """Say of how many channels an image is."""
+    return {1: "grey", 3: "RGB"}.get(count, f"{count} channels")
+
+
+def _channels(records: Sequence[_Record]) -> Iterator[Finding]:
+    """Find images whose channels cannot be brought to those of labeled/; grey and RGB can."""
+    kinds = [(record, record.kind.split(" ", 1)[1]) for record in records if record.kind]
+    kinds = [(record, "grey or RGB" if kind in ("grey", "RGB") else kind) for record, kind in kinds]
+    labeled = Counter(kind for record, kind in kinds if record.split == "labeled")
+    if not labeled:
+        return
+    common = labeled.most_common(1)[0][0]
+    files: defaultdict[Level, list[str]] = defaultdict(list)
+    for record, kind in kinds:
+        if kind != common:
+            level: Level = "warning" if record.split == "unlabeled" else "error"
+            files[level].append(f"{record.split}/{record.name} ({kind})")
+    for level, listed in files.items():
+        what = f"{len(listed)} images have other channels than most of labeled/: {common}"
+        yield Finding(level=level, what=what, files=tuple(listed), remedy=ONE_KIND)
+
+
 def _depths(records: Sequence[_Record]) -> Iterator[Finding]:
     """Find images of another depth than most of labeled/, to which all others must be alike."""
     depths = [(record, record.kind.split()[0]) for record in records if record.kind]
@@ -246,6 +293,21 @@ def _duplicates(records: Sequence[_Record]) -> Iterator[Finding]:
         if files:
             remedy = "Keep each image in one split only, else scores look better than they are."
             yield Finding(level="warning", what=what, files=tuple(files), remedy=remedy)
+
+
+def _small(records: Sequence[_Record], card: Card) -> Iterator[Finding]:
+    """Find classes whose objects get lost at the size that training chooses by itself."""
+    found = [record.objects for record in records if record.objects is not None]
+    if not found:
+        return
+    try:
+        _, fit, size = decide_size(card, [one.shape for one in found])
+    except UserError as error:
+        files = () if error.value is None else (str(error.value),)
+        yield Finding(level="error", what=error.what, files=files, remedy=error.remedy)
+        return
+    if fit == "resize":
+        yield from too_small(found, card.classes, size)
 
 
 def _classes(reports: Mapping[str, SplitReport], card: Card) -> Iterator[Finding]:

@@ -15,7 +15,8 @@ def render(report: CheckReport, console: Console) -> None:
     console.print(Text(f"{card.name}: {card.task}, {', '.join(card.classes)}", style="bold"))
     console.print(_split_table(report))
     if report.splits["labeled"].images > 1 and not report.splits["val"].images:
-        share = f"{VAL_SHARE:.0%} of labeled/ will serve for validation, as val/ holds no images."
+        share = f"{VAL_SHARE:.0%} of the files in labeled/, but at least one, will serve for "
+        share += "validation, as val/ holds no images."
         console.print(Text(share, style="dim"))
     if any(split.masked for split in report.splits.values()):
         console.print(_class_table(report))

@@ -69,7 +69,10 @@ def _entries(dataset: Dataset, known: Mapping[str, _Entry]) -> dict[str, _Entry]
     card = hashlib.blake2b(_card(dataset), digest_size=16).hexdigest()
     entries: dict[str, _Entry] = {CARD_NAME: [0, 0, card]}
     for _, _, _, path in _files(dataset):
-        stat, key = path.stat(), _key(dataset, path)
+        key = _key(dataset, path)
+        if key in entries:  # another page of a stack
+            continue
+        stat = path.stat()
         entry = known.get(key, [])
         if entry[:2] != [stat.st_size, stat.st_mtime_ns]:
             entry = [stat.st_size, stat.st_mtime_ns, _digest(path)]
@@ -80,6 +83,8 @@ def _entries(dataset: Dataset, known: Mapping[str, _Entry]) -> dict[str, _Entry]
 def _card(dataset: Dataset) -> bytes:
     # what does not count is blanked, not left out: runs that have begun keep their checksums
     counts = {**asdict(dataset.card), "name": None, "colors": ()}
+    if counts["pages"] == "images":
+        del counts["pages"]  # likewise: cards once had no such key
     return json.dumps(counts, sort_keys=True).encode()
 
 

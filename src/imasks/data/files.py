@@ -1,7 +1,10 @@
 """Reading image and mask files exactly, in their own depth, and writing files atomically."""
 
+from __future__ import annotations
+
 import io
 import os
+import re
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,13 +12,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from imasks.errors import UserError
+
+if TYPE_CHECKING:
+    from imasks.data.tiff import Pages
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
@@ -29,7 +35,7 @@ Out = TypeVar("Out")
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112  # the EXIF and TIFF tag
-_GREY, _RGB, _PALETTE, _MINISWHITE = 1, 2, 3, 0  # TIFF photometric interpretations
+MAX_CHANNELS = 64  # more is a stack that lies in the file the other way round
 
 
 class UnreadableFile(UserError):  # noqa: N818
@@ -56,44 +62,61 @@ class UnreadableFile(UserError):  # noqa: N818
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Raster:
-    """What a file holds, upright: [H,W] or [H,W,C], bool for one bit; palette uint8 [256,3]."""
+class Raster:
+    """What a file holds, upright: [H,W] or [H,W,C], bool for one bit; palette uint8 [256,3].
+
+    Args:
+        pixels: the values as stored.
+        palette: the colours that they stand for; None: they are the values themselves.
+    """
 
     pixels: NDArray[Any]
     palette: Bytes | None = None
 
 
-def read_image(path: Path) -> NDArray[Any]:
+def read_image(path: Path, *, page: int | None = None, pages: Pages = "images") -> NDArray[Any]:
     """Read one image in its own depth.
 
     One-bit images become 0 and 255, palettes are looked up, alpha is dropped, and the EXIF
     orientation is applied. Integers of more than 16 bits and doubles become float32.
 
+    Args:
+        path: the file.
+        page: of a TIFF stack, from 0; None: the file holds only one image.
+        pages: what the pages of a TIFF file are, where it does not say so itself.
+
     Returns:
-        [H,W,C] with C 1 or 3, of dtype uint8, uint16 or float32.
+        [H,W,C] with C from 1 to 64, of dtype uint8, uint16 or float32.
 
     Raises:
-        UnreadableFile: the file is missing, damaged, of an unknown kind, holds several pages, a
-            number of channels other than grey, RGB and alpha, or values that are not finite.
+        UnreadableFile: the file is missing, damaged, of an unknown kind, holds several images and
+            no page is given, too many channels, or values that are not finite.
     """
-    raster = _decode(path)
+    raster = _decode(path, page, pages)
     pixels = raster.pixels if raster.palette is None else raster.palette[raster.pixels]
+    return np.require(as_image(path, pixels), requirements=["C", "W"])
+
+
+def as_image(path: Path, pixels: NDArray[Any]) -> NDArray[Any]:
+    """Bring stored values [H,W] or [H,W,C] to the dtypes and the shape of images."""
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8) * np.uint8(255)
     elif pixels.dtype not in (np.uint8, np.uint16):
-        pixels = pixels.astype(np.float32)
+        pixels = pixels.astype(np.float32, copy=False)
         if not np.isfinite(pixels).all():
             raise UnreadableFile(path, "holds values that are not finite (NaN or infinite)")
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    return np.require(pixels, requirements=["C", "W"])
+    return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def read_mask(path: Path) -> NDArray[Any]:
+def read_mask(path: Path, *, page: int | None = None) -> NDArray[Any]:
     """Read one mask as the integer values its file holds.
 
     The indices of a palette are the values; one-bit files give 0 and 1; of three equal channels
     one is taken; alpha is dropped.
+
+    Args:
+        path: the file.
+        page: of a TIFF stack, from 0; None: the file holds only one mask.
 
     Returns:
         [H,W] of dtype uint8 or uint16.
@@ -102,7 +125,7 @@ def read_mask(path: Path) -> NDArray[Any]:
         UnreadableFile: as for `read_image`, or the mask is colour-coded, or its values are not
             integers from 0 to 65535.
     """
-    pixels = _decode(path).pixels
+    pixels = _decode(path, page, "images").pixels
     if pixels.ndim == 3:
         if not (pixels == pixels[..., :1]).all():
             raise UnreadableFile(
@@ -178,15 +201,33 @@ def write_png(
         image.save(temp, format="PNG")
 
 
-def ordered(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
-    """Apply a function in threads and give the results in order, a few of them ahead at most."""
+def safe_name(name: str) -> str:
+    """Change a name so that every system accepts it for a file: what one forbids becomes "_"."""
+    name = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", name)
+    name = re.sub(r"[. ]+$", lambda found: "_" * len(found[0]), name)
+    reserved = re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", name, re.IGNORECASE)
+    return f"_{name}" if reserved else name
+
+
+def ordered(
+    function: Callable[[In], Out], items: Iterable[In], *, at_once: int | None = None
+) -> Iterator[Out]:
+    """Apply a function in threads and give the results in order, a few of them ahead at most.
+
+    Args:
+        function: is called with one item.
+        items: of any number.
+        at_once: the most items that are worked on, or worked on and not given yet; None: as many as
+            keep all cores busy.
+    """
     threads = min(8, (os.cpu_count() or 1) + 1)
+    ahead = 2 * threads if at_once is None else min(2 * threads, at_once - 1)
     running: deque[Future[Out]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for item in items:
                 running.append(pool.submit(function, item))
-                if len(running) > 2 * threads:
+                if len(running) > ahead:
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()
@@ -195,17 +236,11 @@ def ordered(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]
                 future.cancel()
 
 
-def _decode(path: Path) -> _Raster:
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Turn whatever a decoder raises into an error that names the file."""
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UnreadableFile(path, "cannot be read", value=error.strerror) from error
-    if not data:
-        raise UnreadableFile(path, "is empty", value="zero bytes")
-    try:
-        raster = (
-            _from_tiff(path, data) if data.startswith(_TIFF_MAGIC) else _from_pillow(path, data)
-        )
+        yield
     except (UserError, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -214,23 +249,62 @@ def _decode(path: Path) -> _Raster:
         raise UnreadableFile(
             path, "is damaged", value=str(error) or type(error).__name__
         ) from error
-    shape = raster.pixels.shape
-    if len(shape) not in (2, 3) or 0 in shape or (len(shape) == 3 and shape[2] not in (1, 3)):
+
+
+def is_tiff(path: Path) -> bool:
+    """Say whether a file is TIFF by what it holds.
+
+    Raises:
+        UnreadableFile: it is empty or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+    except OSError as error:
+        raise UnreadableFile(path, "cannot be read", value=error.strerror) from error
+    if not head:
+        raise UnreadableFile(path, "is empty", value="zero bytes")
+    return head in _TIFF_MAGIC
+
+
+def check_shape(path: Path, shape: tuple[int, ...]) -> None:
+    """Refuse what is no image.
+
+    Raises:
+        UnreadableFile: the shape is neither [H,W] nor [H,W,C].
+    """
+    channels = 1 if len(shape) == 2 else shape[-1]
+    if len(shape) not in (2, 3) or 0 in shape or channels > MAX_CHANNELS:
         raise UnreadableFile(
             path,
             "has an unusual shape",
             value=shape,
-            remedy="Only grey and RGB images are read, with or without alpha.",
+            remedy=f"Images are grey, RGB or of up to {MAX_CHANNELS} channels.",
         )
+
+
+def _decode(path: Path, page: int | None, pages: Pages) -> Raster:
+    tiff = is_tiff(path)
+    with decoding(path):
+        if tiff:
+            from imasks.data.tiff import open_tiff
+
+            with open_tiff(path, page, pages) as image:
+                raster = image.whole()
+        elif page:
+            raise UnreadableFile(path, f"holds no page {page + 1}", value="one image")
+        else:
+            raster = _from_pillow(path, path.read_bytes())
+    check_shape(path, raster.pixels.shape)
     return raster
 
 
-def _from_pillow(path: Path, data: bytes) -> _Raster:
+def _from_pillow(path: Path, data: bytes) -> Raster:
     palette = None
-    with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP", "WEBP")) as image:
+    with _opened(io.BytesIO(data)) as image:
         # MPO is what many phones write: a JPEG file with further views behind the first.
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-            raise _several(path)
+            raise several(path, "an animation")
         orientation = image.getexif().get(_ORIENTATION, 1)
         if data.startswith(_PNG_MAGIC) and data[24] == 16:
             import imagecodecs
@@ -247,51 +321,42 @@ def _from_pillow(path: Path, data: bytes) -> _Raster:
             pixels = np.asarray(image.convert("RGB"))
     if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
         pixels = pixels[..., :-1]
-    return _Raster(pixels=_upright(pixels, orientation), palette=palette)
+    return Raster(pixels=upright(pixels, orientation), palette=palette)
 
 
-def _from_tiff(path: Path, data: bytes) -> _Raster:
-    import tifffile
-
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        page, series = file.pages.first, file.series[0]
-        if len(file.series) > 1 or series.axes not in ("YX", "YXS", "SYX"):
-            raise _several(path)
-        ends = zip(page.dataoffsets, page.databytecounts, strict=True)
-        if any(offset + count > len(data) for offset, count in ends):
-            raise UnreadableFile(path, "is damaged", value="ends too early")
-        pixels = page.asarray()
-        photometric, extra = int(page.photometric), tuple(page.extrasamples)
-        jpeg = int(page.compression) in (6, 7)  # decoded to RGB whatever it is stored as
-        colormap = page.colormap
-        tag = page.tags.get(_ORIENTATION)
-    if photometric not in (_MINISWHITE, _GREY, _RGB, _PALETTE) and not jpeg:
-        raise UnreadableFile(
-            path, "is neither grey nor RGB", remedy="Save the TIFF file as grey or RGB."
-        )
-    if series.axes == "SYX":
-        pixels = np.moveaxis(pixels, 0, -1)
-    # Two channels are grey and alpha only where the file says so; else they are two channels.
-    if pixels.ndim == 3 and len(extra) == 1 and (photometric == _RGB or int(extra[0]) in (1, 2)):
-        pixels = pixels[..., :-1]
-    if photometric == _MINISWHITE and pixels.dtype.kind in "bu":
-        pixels = ~pixels
-    palette = None
-    if photometric == _PALETTE and colormap is not None:
-        palette = (np.asarray(colormap).T >> 8).astype(np.uint8)
-    orientation = 1 if tag is None else int(tag.value)
-    return _Raster(pixels=_upright(pixels, orientation), palette=palette)
+def picture_pixels(path: Path) -> int:
+    """Count the pixels of a PNG, JPEG, BMP or WebP file without decoding them."""
+    with path.open("rb") as file, _opened(file) as image:
+        return image.width * image.height
 
 
-def _several(path: Path) -> UnreadableFile:
+def _opened(file: IO[bytes]) -> Image.Image:
+    """Open an image without Pillow's limit on its size: it is the user's own.
+
+    The limit is a global setting of Pillow, which is not ours to change.
+    """
+    Image.init()
+    head = file.read(16)
+    file.seek(0)
+    for kind in ("PNG", "JPEG", "BMP", "WEBP"):
+        factory, accept = Image.OPEN[kind]
+        if accept is None or accept(head) is True:
+            return factory(file, "")
+    raise UnidentifiedImageError
+
+
+def several(path: Path, what: str) -> UnreadableFile:
+    """Make the error of a file that holds several images where one is asked for."""
     return UnreadableFile(
         path,
-        "holds several pages; only single images are read for now",
-        remedy="Save each page as a file of its own.",
+        "holds several images where one is expected",
+        value=what,
+        remedy="Only TIFF files may be stacks, as images and masks of a data folder or as inputs "
+        "of `imasks predict`. Save each page as a file of its own.",
     )
 
 
-def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Apply an EXIF orientation, 1 to 8, to [H,W] or [H,W,C]; other numbers mean nothing."""
     if orientation in (5, 6, 7, 8):
         pixels = np.swapaxes(pixels, 0, 1)

@@ -2,17 +2,20 @@
 
 import random
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from imasks.data.card import CARD_NAME, Card, read_card, shorten
-from imasks.data.files import IMAGE_SUFFIXES
+from imasks.data.files import IMAGE_SUFFIXES, ordered
+from imasks.data.tiff import Pages
 from imasks.errors import UserError
 
 SPLITS = ("labeled", "unlabeled", "val", "test")
+STACK_SUFFIXES = (".tif", ".tiff")
 VAL_SHARE = 0.2
 VAL_SEED = 42
 
@@ -24,15 +27,18 @@ class Sample:
     """One image and its masks.
 
     Args:
-        name: the stem of the image file, in Unicode's composed form (NFC).
+        name: the stem of the image file, in Unicode's composed form (NFC); for a page of a stack
+            followed by "_page" and its number from 1.
         image: the image file.
         masks: none; or one for binary and multiclass, one a class in the card's order for
             multilabel.
+        page: of image and masks, from 0; None: they are no stacks.
     """
 
     name: str
     image: Path
     masks: tuple[Path, ...] = ()
+    page: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +78,10 @@ class Finding:
 
 
 def open_dataset(folder: Path | str) -> Dataset:
-    """Read a data folder's card and list its pairs; no image is opened.
+    """Read a data folder's card and list its pairs; no pixel is decoded.
 
-    Images and masks belong together by their stems. Where val/ holds no images, a fifth of
+    Images and masks belong together by their stems. A TIFF stack is as many images as it has
+    pages, and its masks are stacks alike. Where val/ holds no images, a fifth of
     labeled/ is taken for validation, always the same one.
 
     Raises:
@@ -126,11 +133,42 @@ def scan(folder: Path, card: Card) -> tuple[dict[str, tuple[Sample, ...]], tuple
 def cut_off(
     samples: tuple[Sample, ...], share: float
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Divide samples in two by a fixed seed: (the rest, `share` of them but at least one)."""
-    names = sorted(sample.name for sample in samples)
-    cut = set(random.Random(VAL_SEED).sample(names, max(1, round(share * len(names)))))
-    rest = tuple(sample for sample in samples if sample.name not in cut)
-    return rest, tuple(sample for sample in samples if sample.name in cut)
+    """Divide samples in two by a fixed seed: (the rest, `share` of them but at least one).
+
+    The pages of a stack stay together, as neighbours are much alike; of a single stack, the last
+    pages are cut off.
+    """
+    stacks = sorted({_stack(sample) for sample in samples})
+    if len(stacks) == 1:
+        count = max(1, round(share * len(samples)))
+        return samples[:-count], samples[-count:]
+    cut = set(random.Random(VAL_SEED).sample(stacks, max(1, round(share * len(stacks)))))
+    rest = tuple(sample for sample in samples if _stack(sample) not in cut)
+    return rest, tuple(sample for sample in samples if _stack(sample) in cut)
+
+
+def page_names(stem: str, count: int) -> list[str]:
+    """Name the images of a file: by its stem, and by the number of the page if there are several.
+
+    Args:
+        stem: of the file's name.
+        count: of the images in it.
+    """
+    if count == 1:
+        return [stem]
+    digits = len(str(count))
+    return [f"{stem}_page{number:0{digits}}" for number in range(1, count + 1)]
+
+
+def count_images(path: Path, pages: Pages) -> int:
+    """Count the images in a file: the pages of a TIFF stack; 1 for any other file."""
+    from imasks.data import tiff
+
+    return tiff.count_images(path, pages) if path.suffix.lower() in STACK_SUFFIXES else 1
+
+
+def _stack(sample: Sample) -> str:
+    return sample.name if sample.page is None else stem_of(sample.image)
 
 
 def list_images(folder: Path) -> tuple[dict[str, tuple[Path, ...]], tuple[Path, ...]]:
@@ -142,7 +180,7 @@ def list_images(folder: Path) -> tuple[dict[str, tuple[Path, ...]], tuple[Path, 
     others: list[Path] = []
     for path in visible(folder):
         if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-            stems[nfc(path.stem)].append(path)
+            stems[stem_of(path)].append(path)
         else:
             others.append(path)
     return {stem: tuple(stems[stem]) for stem in sorted(stems)}, tuple(others)
@@ -153,6 +191,14 @@ def visible(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def stem_of(path: Path) -> str:
+    """Name a file without its ending (.ome.tif is one), in Unicode's composed form (NFC)."""
+    stem = path.stem
+    if path.suffix.lower() in STACK_SUFFIXES and stem.lower().endswith(".ome"):
+        stem = stem[: -len(".ome")]
+    return nfc(stem)
 
 
 def nfc(text: str) -> str:
@@ -168,15 +214,49 @@ def _scan_split(folder: Path, split: str, card: Card) -> tuple[tuple[Sample, ...
     if split != "unlabeled":
         findings += _without_mask(split, images, masks, card)
     findings += _left_aside(folder, split, images, masks, (*others, *strange))
-    samples = tuple(
+    files = [
         Sample(
             name=name,
             image=paths[0],
             masks=tuple(plane[name][0] for plane in masks) if name in complete else (),
         )
         for name, paths in images.items()
+    ]
+    samples = []
+    for file, count, masks_count in ordered(partial(_count, card=card), files):
+        if masks_count is not None:
+            findings.append(_unequal(folder, split, file, count, masks_count))
+        pages = enumerate(page_names(file.name, count))
+        samples += [replace(file, name=n, page=p if count > 1 else None) for p, n in pages]
+    samples.sort(key=lambda sample: sample.name)
+    return tuple(samples), [*findings, *_same_name(split, samples)]
+
+
+def _count(file: Sample, *, card: Card) -> tuple[Sample, int, int | None]:
+    """Count the images in a file, and in its masks if that is another number (else None)."""
+    count = count_images(file.image, card.pages)
+    if count == 1:
+        return file, count, None
+    counts = [count_images(mask, "images") for mask in file.masks]
+    return file, count, next((other for other in counts if other != count), None)
+
+
+def _unequal(folder: Path, split: str, file: Sample, count: int, masks: int) -> Finding:
+    level: Level = "warning" if split == "unlabeled" else "error"
+    return Finding(
+        level=level,
+        what=f"a stack of {count} pages has masks of {masks}",
+        files=(_inside(folder, file.image),),
+        remedy='Give the masks one page for each of the image, or say pages = "channels" in '
+        f"{CARD_NAME} if the pages are channels of one image.",
     )
-    return samples, findings
+
+
+def _same_name(split: str, samples: list[Sample]) -> list[Finding]:
+    counts = Counter(sample.name for sample in samples)
+    files = tuple(name for name, count in counts.items() if count > 1)
+    what = f"a page of a stack and another image in {split}/ are both called so"
+    return [_error(what, files, "Rename the other image.")] if files else []
 
 
 _Listing = dict[str, tuple[Path, ...]]

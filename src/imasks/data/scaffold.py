@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from imasks.data.card import CARD_NAME, MAX_CLASSES, Card, shorten, write_card
 from imasks.data.files import is_lossy, ordered, read_mask
-from imasks.data.folder import Sample, cut_off, list_images, nfc, visible
+from imasks.data.folder import Sample, count_images, cut_off, list_images, nfc, visible
 from imasks.encoding import TaskName
 from imasks.errors import UserError
 
@@ -182,7 +182,10 @@ def _task_of(mask_dir: Path, values: list[int], ids: list[int]) -> TaskName:
 
 
 def _values(path: Path) -> NDArray[np.uint16]:
-    return np.unique(read_mask(path)).astype(np.uint16)
+    count = count_images(path, "images")
+    pages = [None] if count == 1 else range(count)
+    values = [np.unique(read_mask(path, page=page)) for page in pages]
+    return np.unique(np.concatenate(values)).astype(np.uint16)
 
 
 def _make_card(name: str, guess: Guess, classes: Sequence[str]) -> Card:

@@ -72,7 +72,7 @@ def overlay(image: Bytes, mask: Bytes, im: Bools, task: Task, colors: Bytes) -> 
     grey below the outlines.
 
     Args:
-        image: uint8 [H,W], [H,W,1] or [H,W,3].
+        image: uint8 [H,W] or [H,W,C], see :func:`as_rgb`.
         mask: uint8, in the user's encoding.
         im: bool [H,W], where the networks disagree.
         task: what the mask's values mean.
@@ -83,7 +83,7 @@ def overlay(image: Bytes, mask: Bytes, im: Bools, task: Task, colors: Bytes) -> 
     """
     H, W = im.shape
     canvas = np.empty((H, W, 3), np.float32)
-    canvas[:] = image.reshape(H, W, -1)  # grey is repeated
+    canvas[:] = as_rgb(image.reshape(H, W, -1))
     line = 1 + max(H, W) // PIXELS_PER_LINE
     tint, painted = _tint(mask, task, colors)
     _blend(canvas, tint, painted, OPACITY)
@@ -91,6 +91,15 @@ def overlay(image: Bytes, mask: Bytes, im: Bools, task: Task, colors: Bytes) -> 
     for color, edge in _outlines(mask, task, colors, line):
         canvas[edge] = color
     return np.rint(canvas).astype(np.uint8)
+
+
+def as_rgb(image: Bytes) -> Bytes:
+    """Show an image [H,W,C] in colours, [H,W,3]: grey is repeated, of more channels the first three
+    are red, green and blue, and of two there is no blue."""
+    H, W, C = image.shape
+    if C == 1:
+        return image.repeat(3, 2)
+    return image[..., :3] if C > 2 else np.concatenate([image, np.zeros((H, W, 1), np.uint8)], 2)
 
 
 def _vivid() -> NDArray[np.int64]:

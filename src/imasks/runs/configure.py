@@ -10,7 +10,14 @@ from typing import Any, get_args
 import torch
 
 from imasks.approaches.ladders import DEFAULT_LADDER, LADDERS, Ladder
-from imasks.approaches.presets import PRESETS, InputPolicy, LabelPolicy, Preset
+from imasks.approaches.presets import (
+    PRESETS,
+    ClassWeights,
+    InputPolicy,
+    LabelPolicy,
+    Preset,
+    Sampling,
+)
 from imasks.approaches.recipes import APPROACHES, find_approach
 from imasks.data.checksum import checksum
 from imasks.data.folder import Dataset
@@ -62,6 +69,8 @@ def configure(
         size=options.size,
         longer_side=options.longer_side,
         at_most=128 if options.quick else None,
+        crops=options.crops,
+        crop_seed=options.crop_seed,
     )
     device = find_device(options.device)
     return RunConfig(
@@ -224,6 +233,8 @@ def _preset(options: Options) -> Preset:
     changes = _given(
         models=options.models,
         budget=_choice("budget", options.budget, ("network", "equal-steps")),
+        sampling=_choice("sampling", options.sampling, get_args(Sampling)),
+        class_weights=_choice("class_weights", options.class_weights, get_args(ClassWeights)),
         views=options.views,
         graders=options.graders,
         quality=options.quality,

@@ -32,6 +32,7 @@ from imasks.models.unet import UNetConfig, make_unet
 from imasks.models.weights import save_network
 from imasks.runs.config import read_config
 from imasks.runs.judging import JUDGING
+from imasks.runs.lost import labeled_classes, never_predicted, vanished
 from imasks.runs.work import (
     Steps,
     against_truth,
@@ -47,6 +48,7 @@ from imasks.runs.work import (
     training_record,
     write_records,
 )
+from imasks.training.balance import loss_weights, with_weights
 from imasks.training.batches import Part, mix
 from imasks.training.fit import fit, seeded_network
 from imasks.training.measure import measure
@@ -91,9 +93,10 @@ def do_fit(job: Job, store: Store) -> dict[str, Any]:
     else:
         network = seeded_network(make_unet, UNetConfig(**p["network"]), seed=seed, device=device)
     checkpoint = resumed(job, store)
+    weights = _loss_weights(job, store)
     fitted = fit(
         network,
-        _objective(job, store, recipe, seed=seed),
+        _objective(job, store, recipe, weights=weights, seed=seed),
         recipe,
         seed=seed,
         device=device,
@@ -101,6 +104,8 @@ def do_fit(job: Job, store: Store) -> dict[str, Any]:
         log=lambda record: store.append_log(job, record),
     )
     result: dict[str, Any] = training_record(fitted)
+    if weights is not None:
+        result["class_weights"] = weights.tolist()
     if "views" in p:
         result["networks"] = chosen_keys(job, store, count=1)
     for split in ("val", "test"):
@@ -116,13 +121,27 @@ def do_fit(job: Job, store: Store) -> dict[str, Any]:
     return result
 
 
-def _objective(job: Job, store: Store, recipe: Recipe, *, seed: int) -> Objective:
+def _loss_weights(job: Job, store: Store) -> torch.Tensor | None:
+    if job.params.get("class_weights") != "balanced":
+        return None
+    labels = load_arrays(data_of(job, store), "labeled").labels
+    assert labels is not None
+    return loss_weights(labels, task_of(job)).to(device_of(job))
+
+
+def _objective(
+    job: Job, store: Store, recipe: Recipe, *, weights: torch.Tensor | None, seed: int
+) -> Objective:
     p: Any = job.params
     task, device, data = task_of(job), device_of(job), data_of(job, store)
     val, parts = load_arrays(data, "val"), _parts(job, store)
+    if p.get("sampling") == "balanced":
+        parts = [with_weights(part, task) for part in parts]
     if "views" not in p:
         decide = _policy(p["policy"]).label == "weigh"
-        return Supervised(task, parts, val, recipe, decide=decide, seed=seed, device=device)
+        return Supervised(
+            task, parts, val, recipe, decide=decide, weights=weights, seed=seed, device=device
+        )
     return Consistency(
         task,
         parts,
@@ -130,6 +149,7 @@ def _objective(job: Job, store: Store, recipe: Recipe, *, seed: int) -> Objectiv
         val,
         views=Augmentation(**p["views"]),
         recipe=recipe,
+        weights=weights,
         seed=seed,
         device=device,
     )
@@ -184,6 +204,8 @@ def do_rank(job: Job, store: Store) -> dict[str, Any]:
         if len(arrays.images):
             overlaps = ensemble_overlaps(networks, arrays, task, device_of(job))
             result["ensemble"][split] = task.summary(overlaps)
+            if split == "val":
+                result["never_predicted"] = never_predicted(overlaps, labeled_classes(data, task))
     return result
 
 
@@ -206,6 +228,9 @@ def do_label(job: Job, store: Store) -> dict[str, Any]:
             remedy="Start a new run in another --out with --no-filter or with more --steps, or "
             "label more images.",
         )
+    counted["vanished"] = vanished(
+        store.folder(job), labeled_classes(data_of(job, store), task), task
+    )
     if unlabeled.labels is not None:
         counted["agreement"] = against_truth(store.folder(job), unlabeled, task)
     return counted

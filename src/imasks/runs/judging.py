@@ -30,6 +30,7 @@ from imasks.labelling.grading import (
 from imasks.labelling.labellers import PseudoLabels, load_pseudo_labels
 from imasks.models.evalnet import EvalNetConfig, make_evalnet
 from imasks.models.weights import save_network
+from imasks.runs.lost import labeled_classes, vanished
 from imasks.runs.work import (
     Steps,
     against_truth,
@@ -201,6 +202,9 @@ def do_choose(job: Job, store: Store) -> dict[str, Any]:
         "im_size": 0.0,
         "im_share": 0.0,
     }
+    counted["vanished"] = vanished(
+        store.folder(job), labeled_classes(data_of(job, store), task), task
+    )
     if unlabeled.labels is not None:
         counted["agreement"] = against_truth(store.folder(job), unlabeled, task)
     return counted

@@ -168,6 +168,11 @@ class _Line:
         }
         if views is not None:
             params["views"] = views
+        # only where they are asked for, so that keys of trainings without do not depend on them
+        if how.sampling != "plain":
+            params["sampling"] = how.sampling
+        if how.class_weights != "none":
+            params["class_weights"] = how.class_weights
         return tuple(
             Job(
                 kind="fit",

@@ -31,6 +31,13 @@ class Options:
     longer_side: int | None = _option(
         None, "Train at this longer side in pixels; the shape follows the images.", least=1
     )
+    crops: int | None = _option(
+        None,
+        "Of images cut into tiles: at most so many tiles of each to learn from, drawn by "
+        "--crop-seed; all by default.",
+        least=1,
+    )
+    crop_seed: int = _option(0, "Of the choice of crops.", least=0)
     width: float | None = _option(
         None, "Width of the networks of the start, e.g. 0.5.", least=1 / 16
     )
@@ -55,6 +62,14 @@ class Options:
         None,
         "'network': every network gets the same steps; 'equal-steps': every approach does, all "
         "generations counted, EvalNets not.",
+    )
+    sampling: str | None = _option(
+        None,
+        "'plain': every pair once an epoch; 'balanced': images with rare classes as often as "
+        "others.",
+    )
+    class_weights: str | None = _option(
+        None, "In the loss: 'none', or 'balanced': pixels of rare classes count more."
     )
     batch: int | None = _option(None, "Image-mask pairs per step; EvalNets keep theirs.", least=1)
     learning_rate: float | None = _option(None, "Peak learning rate.", least=0)

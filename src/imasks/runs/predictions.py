@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,17 +22,23 @@ from imasks.data.files import (
     atomic,
     ordered,
     read_image,
+    safe_name,
     write_png,
     write_text,
 )
+from imasks.data.folder import count_images, nfc, page_names
 from imasks.data.prepare import to_uint8
+from imasks.data.source import image_pixels, open_image
+from imasks.data.tiff import Pages
 from imasks.errors import UserError
 from imasks.runs.colors import class_colors, overlay
+from imasks.runs.large import LARGE, predict_large, reduced, write_tiles
 from imasks.runs.predictor import Prediction, Predictor
-from imasks.tasks import Multiclass, Multilabel, Task
+from imasks.tasks import Multiclass, Multilabel
 
 TABLE = "predictions.csv"
 MASKS, INCONSISTENCY, OVERLAYS = "masks", "inconsistency", "overlays"
+OVERLAY_SIDE = 2048
 FOLDERS = (MASKS, INCONSISTENCY, OVERLAYS)
 
 Bytes = NDArray[np.uint8]
@@ -102,22 +109,25 @@ def predict_files(
     *,
     root: Path | None = None,
     overlays: bool = True,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[float, int], None] | None = None,
 ) -> Report:
     """Predict image files and write the results.
 
     A second time, they replace the first; results of images that are no longer given stay.
 
-    NAME is an image's path below `root` without its suffix:
+    NAME is an image's path below `root` without its suffix, and for a page of a TIFF stack followed
+    by `_page` and its number; what some system forbids in names of files becomes `_`:
 
     * `masks/NAME.png`: 0 and 255 (binary), or class ids with the classes' colours as palette
       (multiclass); `masks/CLASS/NAME.png`: 0 and 255 (multilabel);
     * `inconsistency/NAME.png`: 255 where the networks disagree, else 0;
     * `overlays/NAME.jpg`: classes and disagreement drawn on the image;
+    * of images of more than 64 million pixels, masks and inconsistency masks are tiled TIFF files,
+      and overlays are reduced to 2048 pixels;
     * `predictions.csv`, written last: a row an image, with the fields of
       :class:`imasks.runs.predictor.Prediction` and `area/CLASS`, all shares from 0 to 1. Where
       EvalNets judge predictions, also `quality` and, if they tell classes apart,
-      `quality/CLASS`; empty where they have nothing to say.
+      `quality/CLASS`; empty where they have nothing to say. `page` is that of a stack, from 1.
 
     Args:
         predictor: see :func:`imasks.runs.predictor.predictor_of`.
@@ -125,29 +135,101 @@ def predict_files(
         out: the folder for the results; made if need be.
         root: the folder below which all inputs lie; by default the deepest there is.
         overlays: whether to draw them.
-        on_progress: is called with (images done or skipped, images in all).
+        on_progress: is called with (images done or skipped, images in all); while a large image is
+            worked on, with parts of it.
 
     Raises:
         UserError: two inputs would write the same file, or `out` holds something else's files.
     """
-    names = _names(inputs, root or common_root(inputs), out)
+    pages = predictor.preparation.pages
+    items = [Item(path, page, of) for path in inputs for page, of in _pages(path, pages)]
+    names = _names(items, root or common_root(inputs), out)
     _claim(out)
     rows: list[dict[str, object]] = []
     skipped: list[tuple[Path, str]] = []
-    for done, (path, image) in enumerate(_images(inputs, predictor), start=1):
-        if isinstance(image, UserError):
-            skipped.append((path, _reason(image)))
-        else:
-            prediction = predictor(image)
-            stem = names[path].with_suffix("")
-            _write_prediction(out, stem, prediction, predictor.task, predictor.colors)
-            if overlays:
-                _write_overlay(out, stem, image, prediction, predictor)
-            rows.append(_row(names[path], prediction))
-        if on_progress:
-            on_progress(done, len(inputs))
+    tell = on_progress or (lambda done, total: None)
+    for done, (item, image) in enumerate(_images(items, predictor)):
+        try:
+            if isinstance(image, UserError):
+                raise image
+            name = _Name(out, names[item], item)
+            if image is None:
+                part = partial(_tell_part, tell, done, len(items))
+                rows.append(_predict_large(name, predictor, overlays, part))
+            else:
+                rows.append(_predict(name, image, predictor, overlays))
+        except UserError as error:
+            skipped.append((item.path, _reason(error)))
+        tell(done + 1, len(items))
     write_text(out / TABLE, _table(rows, predictor))
     return Report(done=len(rows), skipped=tuple(skipped))
+
+
+class Item(NamedTuple):
+    """One image to predict: a file, or the page of a stack (from 0; None: the file is no stack)."""
+
+    path: Path
+    page: int | None
+    of: int
+
+
+@dataclass(frozen=True)
+class _Name:
+    """Where the results of one item go: below `out`, by the path of its file below the root."""
+
+    out: Path
+    file: PurePath
+    item: Item
+
+    def stem(self) -> str:
+        return _stem(self.file, self.item)
+
+
+def _pages(path: Path, pages: Pages) -> Iterator[tuple[int | None, int]]:
+    count = count_images(path, pages)
+    yield from ((None if count == 1 else page, count) for page in range(count))
+
+
+def _tell_part(tell: Callable[[float, int], None], done: int, total: int, share: float) -> None:
+    tell(done + share, total)
+
+
+def _stem(file: PurePath, item: Item) -> str:
+    """Name an item's results, such that every system accepts it."""
+    stem = file.with_suffix("")
+    if item.page is not None:
+        stem = stem.with_name(page_names(stem.name, item.of)[item.page])
+    return PurePath(*map(safe_name, stem.parts)).as_posix()
+
+
+def _predict(
+    name: _Name, image: NDArray[Any], predictor: Predictor, overlays: bool
+) -> dict[str, object]:
+    prediction = predictor(image)
+    _write_prediction(name, prediction, predictor)
+    if overlays:
+        shown = to_uint8(image, predictor.preparation)
+        _write_overlay(name, shown, prediction.mask, prediction.im, predictor)
+    return _row(name, prediction)
+
+
+def _predict_large(
+    name: _Name, predictor: Predictor, overlays: bool, on_progress: Callable[[float], None]
+) -> dict[str, object]:
+    path, page, _ = name.item
+    pages = predictor.preparation.pages
+    with (
+        TemporaryDirectory(dir=name.out, prefix=".") as folder,
+        open_image(path, page=page, pages=pages) as source,
+    ):
+        prediction = predict_large(predictor, source, Path(folder), on_progress=on_progress)
+        _write_prediction(name, prediction, predictor)
+        if overlays:
+            small = reduced(source, prediction, predictor.preparation, side=OVERLAY_SIDE)
+            _write_overlay(name, *small, predictor)
+        row = _row(name, prediction)
+        del prediction  # Windows does not delete files that are mapped
+    return row
 
 
 def _visible_files(folder: Path) -> Iterator[Path]:
@@ -164,13 +246,13 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
 
 
-def _names(inputs: Sequence[Path], root: Path, out: Path) -> dict[Path, PurePath]:
-    """Give every input its path below the root, by which its results are called."""
-    names: dict[Path, PurePath] = {}
-    owners: dict[PurePath, Path] = {}
+def _names(items: Sequence[Item], root: Path, out: Path) -> dict[Item, PurePath]:
+    """Give every item the path of its file below the root, by which its results are called."""
+    names: dict[Item, PurePath] = {}
+    owners: dict[str, Path] = {}
     results = [_absolute(out / folder) for folder in FOLDERS]
-    for path in inputs:
-        place = _absolute(path)
+    for item in items:
+        path, place = item.path, _absolute(item.path)
         if any(place.is_relative_to(folder) for folder in results):
             raise UserError(
                 f"{path} lies where results go",
@@ -180,11 +262,13 @@ def _names(inputs: Sequence[Path], root: Path, out: Path) -> dict[Path, PurePath
             raise UserError(
                 f"{path} is not below {root}", remedy="Give the folder that holds all images."
             )
-        names[path] = place.relative_to(_absolute(root))
-        other = owners.setdefault(names[path].with_suffix(""), path)
+        names[item] = place.relative_to(_absolute(root))
+        stem = _stem(names[item], item)
+        # some systems hold names to be one that differ in capitals or composed accents alone
+        other = owners.setdefault(nfc(stem).casefold(), path)
         if other != path:
             raise UserError(
-                f"{other} and {path} would both write {names[path].with_suffix('.png')}",
+                f"{other} and {path} would both write {stem}.png",
                 remedy="Rename one of them, or predict them apart.",
             )
     return names
@@ -204,15 +288,22 @@ def _claim(out: Path) -> None:
 
 
 def _images(
-    inputs: Sequence[Path], predictor: Predictor
-) -> Iterator[tuple[Path, NDArray[Any] | UserError]]:
-    """Read images ahead of their prediction; one that cannot be predicted gives its error."""
-    return zip(inputs, ordered(partial(_read, predictor=predictor), inputs), strict=True)
+    items: Sequence[Item], predictor: Predictor
+) -> Iterator[tuple[Item, NDArray[Any] | UserError | None]]:
+    """Read images ahead of their prediction; None stands for one that is too large for that.
+
+    One that cannot be predicted gives its error.
+    """
+    return zip(items, ordered(partial(_read, predictor=predictor), items), strict=True)
 
 
-def _read(path: Path, *, predictor: Predictor) -> NDArray[Any] | UserError:
+def _read(item: Item, *, predictor: Predictor) -> NDArray[Any] | UserError | None:
+    path, page, _ = item
+    pages = predictor.preparation.pages
     try:
-        image = read_image(path)
+        if image_pixels(path, page=page, pages=pages) > LARGE:
+            return None
+        image = read_image(path, page=page, pages=pages)
         to_uint8(image[:1, :1], predictor.preparation)  # refuses another depth
     except UserError as error:
         return error
@@ -224,48 +315,48 @@ def _reason(error: UserError) -> str:
     return what if error.value is None else f"{what} ({error.value})"
 
 
-def _write_prediction(
-    out: Path, stem: PurePath, prediction: Prediction, task: Task, colors: Sequence[str]
-) -> None:
-    name = f"{stem}.png"
-    mask = prediction.mask
+def _write_prediction(name: _Name, prediction: Prediction, predictor: Predictor) -> None:
+    task, mask = predictor.task, prediction.mask
+    masks = name.out / MASKS
     if isinstance(task, Multiclass):
-        palette = [(r, g, b) for r, g, b in class_colors(task, colors).tolist()]
-        _write_png(out / MASKS / name, mask, palette)
+        palette = [(r, g, b) for r, g, b in class_colors(task, predictor.colors).tolist()]
+        _write_mask(masks / name.stem(), mask, palette)
     elif isinstance(task, Multilabel):
         for class_name, plane in zip(task.classes, mask, strict=True):
-            _write_png(out / MASKS / class_name / name, plane * np.uint8(255))
+            _write_mask(masks / safe_name(class_name) / name.stem(), plane.view(np.bool_))
     else:
-        _write_png(out / MASKS / name, mask * np.uint8(255))
-    _write_png(out / INCONSISTENCY / name, prediction.im * np.uint8(255))
+        _write_mask(masks / name.stem(), mask.view(np.bool_))
+    _write_mask(name.out / INCONSISTENCY / name.stem(), prediction.im)
 
 
-def _write_png(
-    path: Path, array: Bytes, palette: Sequence[tuple[int, int, int]] | None = None
+def _write_mask(
+    path: Path, array: NDArray[Any], palette: Sequence[tuple[int, int, int]] | None = None
 ) -> None:
+    """Write uint8 ids, or bool as 0 and 255, under a path without suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_png(path, array, palette)
+    large = array.size > LARGE
+    used, unused = (".tif", ".png") if large else (".png", ".tif")
+    target = path.with_name(path.name + used)
+    if large:
+        write_tiles(target, array, palette)
+    else:
+        write_png(target, array * np.uint8(255) if array.dtype == np.bool_ else array, palette)
+    path.with_name(path.name + unused).unlink(missing_ok=True)  # of an earlier time
 
 
 def _write_overlay(
-    out: Path, stem: PurePath, image: NDArray[Any], prediction: Prediction, predictor: Predictor
+    name: _Name, image: Bytes, mask: Bytes, im: NDArray[np.bool_], predictor: Predictor
 ) -> None:
-    path = out / OVERLAYS / f"{stem}.jpg"
+    path = name.out / OVERLAYS / f"{name.stem()}.jpg"
     path.parent.mkdir(parents=True, exist_ok=True)
     task = predictor.task
-    drawn = overlay(
-        to_uint8(image, predictor.preparation),
-        prediction.mask,
-        prediction.im,
-        task,
-        class_colors(task, predictor.colors),
-    )
+    drawn = overlay(image, mask, im, task, class_colors(task, predictor.colors))
     with atomic(path) as temp:
         # colours at full resolution, or thin outlines would smear
         Image.fromarray(drawn).save(temp, format="JPEG", quality=92, subsampling=0)
 
 
-def _row(name: PurePath, prediction: Prediction) -> dict[str, object]:
+def _row(name: _Name, prediction: Prediction) -> dict[str, object]:
     height, width = prediction.im.shape
     shares = {
         "agreement": prediction.agreement,
@@ -276,8 +367,10 @@ def _row(name: PurePath, prediction: Prediction) -> dict[str, object]:
     }
     if prediction.quality is not None:
         shares["quality"] = prediction.quality
+    page = name.item.page
     return {
-        "file": name.as_posix(),
+        "file": name.file.as_posix(),
+        **({} if page is None else {"page": page + 1}),
         "width": width,
         "height": height,
         **{key: f"{share:.6f}" for key, share in shares.items()},
@@ -286,7 +379,8 @@ def _row(name: PurePath, prediction: Prediction) -> dict[str, object]:
 
 def _table(rows: Sequence[dict[str, object]], predictor: Predictor) -> str:
     task = predictor.task
-    columns = ["file", "width", "height", "agreement", "im_share", "confidence"]
+    pages = ["page"] if any("page" in row for row in rows) else []
+    columns = ["file", *pages, "width", "height", "agreement", "im_share", "confidence"]
     if predictor.judge is not None:
         columns += ["quality", *(f"quality/{name}" for name in task.classes if task.detects)]
     columns += [f"area/{name}" for name in task.classes]

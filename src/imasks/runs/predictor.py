@@ -6,10 +6,8 @@ mask, H x W pixels of the image, h x w pixels as the networks see it.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -24,6 +22,7 @@ from imasks.labelling.agree import cut_region, inconsistency
 from imasks.labelling.calibration import Calibration
 from imasks.labelling.judge import Judge
 from imasks.models.weights import load_network
+from imasks.runs.bands import tiled
 from imasks.runs.choice import Chosen, choose
 from imasks.runs.configure import find_device
 from imasks.runs.run import Run
@@ -31,7 +30,6 @@ from imasks.runs.work import judge_of
 from imasks.tasks import DETECTED, Multiclass, Multilabel, Task
 from imasks.training.predict import images_on, probabilities
 
-TILES_AT_ONCE = 16
 LARGER = 1.5  # an image larger than so many times the largest seen shows more, not finer detail
 
 Bytes = NDArray[np.uint8]
@@ -72,7 +70,7 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True)
 class Predictor:
-    """An ensemble that is called with one image, [H,W] or [H,W,C] with C 1 or 3.
+    """An ensemble that is called with one image, [H,W] or [H,W,C].
 
     It holds 4 bytes x E x C x h x w of probabilities, and at most another 12 bytes x C x H x W
     while the networks vote one after another. With 3 networks, 5 outputs and an image of 4000 x
@@ -128,7 +126,7 @@ class Predictor:
         Raises:
             UserError: the image has another shape or dtype.
         """
-        pixels = to_uint8(_with_channels(image), self.preparation)
+        pixels = to_uint8(_with_channels(image, self.preparation), self.preparation)
         H, W = pixels.shape[:2]
         whole = self._whole(pixels)
         members = self._in_parts(pixels) if whole is None else self._all_networks(whole)[:, 0]
@@ -145,7 +143,7 @@ class Predictor:
             im=im.numpy(),
             agreement=1 - im_share,
             im_share=im_share,
-            confidence=_confidence(mean, decided, self.task),
+            confidence=confidence_of(mean, decided, self.task),
             areas={
                 name: count / (H * W) for name, count in zip(self.task.classes, counts, strict=True)
             },
@@ -172,48 +170,38 @@ class Predictor:
 
     def _whole(self, image: Bytes) -> Bytes | None:
         """Resize uint8 [H,W,C] to [1,h,w,C]; None where it is to be shown in parts."""
+        if not self.shows_whole(image.shape):
+            return None
+        return resize_image(image, self.preparation.size)[None]
+
+    def shows_whole(self, shape: Sequence[int]) -> bool:
+        """Say whether networks see an image of this shape, height first, as a whole."""
         prep = self.preparation
         if prep.fit == "tile" or self.scale == "native":
-            return None
-        larger = max(side / most for side, most in zip(image.shape, prep.largest, strict=False))
-        if self.scale == "auto" and larger > LARGER:
-            return None
-        return resize_image(image, prep.size)[None]
+            return False
+        larger = max(side / most for side, most in zip(shape, prep.largest, strict=False))
+        return self.scale == "whole" or larger <= LARGER
 
     def _in_parts(self, image: Bytes) -> Tensor:
         """Show uint8 [H,W,C] to all networks in tiles; float32 [E,C,h,w] on the CPU."""
+        size = self.inner_size(image.shape)
+        image = resize_image(image, size)
+        bands = tiled(lambda start, stop: image[start:stop], size, self.preparation.size, self.show)
+        return torch.from_numpy(np.concatenate(list(bands), axis=2))
+
+    def inner_size(self, shape: Sequence[int]) -> tuple[int, int]:
+        """Height and width at which networks see an image of this shape."""
         prep = self.preparation
+        if self.shows_whole(shape):
+            return prep.size
         if prep.fit == "tile":
-            return self._in_tiles(image)
-        H, W = image.shape[:2]
-        h = max(1, round(H * prep.size[0] / prep.native[0]))
-        w = max(1, round(W * prep.size[1] / prep.native[1]))
-        return self._in_tiles(resize_image(image, (h, w)))
+            return shape[0], shape[1]
+        h, w = (s * new / old for s, new, old in zip(shape, prep.size, prep.native, strict=False))
+        return max(1, round(h)), max(1, round(w))
 
-    def _in_tiles(self, image: Bytes) -> Tensor:
-        """Predict uint8 [h,w,C] in tiles that overlap by half; float32 [E,C,h,w].
-
-        Each tile counts most in its middle and almost nothing at its borders, where it lacks
-        context, so that no seam shows. An image smaller than a tile is padded by reflection.
-        """
-        size = self.preparation.size
-        h, w = image.shape[:2]
-        pad = tuple((0, max(0, tile - own)) for tile, own in zip(size, (h, w), strict=True))
-        image = np.pad(image, (*pad, (0, 0)), mode="reflect")
-        window = _raised_cosine(size[0])[:, None] * _raised_cosine(size[1])
-        shape = (len(self.networks), self.task.outputs, *image.shape[:2])
-        total, weight = torch.zeros(shape), torch.zeros(shape[2:])
-        corners = list(product(*map(_starts, image.shape[:2], size)))
-        for first in range(0, len(corners), TILES_AT_ONCE):
-            parts = [
-                (slice(y, y + size[0]), slice(x, x + size[1]))
-                for y, x in corners[first : first + TILES_AT_ONCE]
-            ]
-            each = self._all_networks(np.stack([image[part] for part in parts]))
-            for (rows, columns), tile in zip(parts, each.unbind(1), strict=True):
-                total[..., rows, columns] += tile * window
-                weight[rows, columns] += window
-        return total.div_(weight)[..., :h, :w]
+    def show(self, images: Bytes) -> NDArray[np.float32]:
+        """Show uint8 [n,h,w,C] of the training size to all networks; float32 [E,n,C,h,w]."""
+        return np.asarray(self._all_networks(images).numpy())
 
     def _all_networks(self, images: Bytes) -> Tensor:
         """Show uint8 [n,h,w,C] to all networks at once; float32 [E,n,C,h,w] on the CPU."""
@@ -260,12 +248,15 @@ def predictor_of(
     )
 
 
-def _with_channels(image: NDArray[Any]) -> NDArray[Any]:
+def _with_channels(image: NDArray[Any], preparation: Preparation) -> NDArray[Any]:
     """Bring an image to [H,W,C]."""
     pixels = image[..., None] if image.ndim == 2 else image
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
+    wanted = preparation.channels
+    allowed = (1, 3) if wanted in (1, 3) else (wanted,)
+    if pixels.ndim != 3 or pixels.shape[2] not in allowed or not pixels.size:
+        shapes = "[height, width] or [height, width, 1 or 3]"
         raise UserError(
-            "an image must have the shape [height, width] or [height, width, 1 or 3]",
+            f"an image must have the shape {shapes if wanted in (1, 3) else f'[H, W, {wanted}]'}",
             value=image.shape,
             remedy="Give one image at a time, its channels last and without alpha.",
         )
@@ -296,20 +287,8 @@ def _resize(probability: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(probability, size, mode="bilinear", align_corners=False, antialias=True)
 
 
-def _confidence(mean: Tensor, decided: Tensor, task: Task) -> float:
+def confidence_of(mean: Tensor, decided: Tensor, task: Task) -> float:
     """Average the probability of what was decided over pixels and planes."""
     if isinstance(task, Multiclass):
         return float(mean.gather(1, decided.long()).mean())
     return float(torch.where(decided > 0, mean, 1 - mean).mean())
-
-
-def _raised_cosine(length: int) -> Tensor:
-    """Weigh the pixels of a tile's side, float32 [length], never with zero."""
-    angle = 2 * math.pi * (torch.arange(length) + 0.5) / length
-    return 0.5 - 0.5 * angle.cos()
-
-
-def _starts(length: int, tile: int) -> list[int]:
-    """Spread the fewest tiles that overlap by half or more evenly."""
-    gaps = math.ceil((length - tile) / (tile / 2))
-    return [round(index * (length - tile) / max(1, gaps)) for index in range(gaps + 1)]

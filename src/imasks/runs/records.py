@@ -8,17 +8,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from imasks.jobs import write_atomic
+from imasks.runs.lost import REMEDY, lost_notes
 from imasks.runs.progress import duration
 from imasks.runs.results import Outcome
 from imasks.runs.run import Run
 from imasks.runs.summary import LOWER, QUALITY, UPPER, Row, Spread
-from imasks.runs.tables import MISSING, span, text
+from imasks.runs.tables import CONVENTIONS, MISSING, convention_lines, span, text
+from imasks.tasks import Binary
 
 COLUMNS = (
     *("val", "test", "ensemble_val", "ensemble_test", "val_deviation"),
     *("im_share", "kept", "pseudo_label_score"),
     *("parameters", "steps", "images_seen", "evalnet_share", "seconds"),
 )
+_CONVENTIONS = tuple(f"{split}_{name}" for split in ("val", "test") for name in Binary.conventions)
+_LOST = ("never_predicted", "vanished")
 _QUALITY = tuple(f"quality_{name}" for name in QUALITY.values())
 
 NOTES = f"""\
@@ -40,6 +44,11 @@ validation score (columns generation, validation, test). Test images choose noth
 * **jobs**: done of all. Where they differ, the approach is not finished: its numbers may change.
 * **(ended)**: some seed had nothing to learn from in some generation, as listed below the table.
   Its generations before count.
+
+Images without foreground (binary tasks) have no overlap to measure. **empty is 0**: where there is
+nothing to find and nothing is found, the image scores 0, as published; this score chooses epochs,
+candidates and generations. **empty is 1**: it scores 1, as is usual elsewhere. **without empty**:
+images with nothing to find have no part in the mean, whatever is found in them.
 
 Quality is the score that a single prediction may be expected to reach: EvalNets judge what the
 ensemble of the chosen generation says of an image, and their scores are calibrated on the
@@ -68,16 +77,8 @@ def results_csv(runs: Sequence[Run]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
         (
-            "data",
-            "score",
-            "approach",
-            "seed",
-            "generation",
-            *COLUMNS,
-            *_QUALITY,
-            "chosen",
-            "ended",
-            "budget",
+            *("data", "score", "approach", "seed", "generation"),
+            *(*COLUMNS, *_QUALITY, *_CONVENTIONS, *_LOST, "chosen", "ended", "budget"),
         )
     )
     for run in runs:
@@ -106,6 +107,11 @@ def results_markdown(runs: Sequence[Run]) -> str:
             parts.append(endings)
         if judged := quality_table(run.rows()):
             parts.append(f"Predicted quality of single predictions:\n\n{judged}")
+        if other := conventions_table(run.rows()):
+            parts.append(f"Images without foreground:\n\n{other}")
+        if notes := lost_notes(run.outcomes()):
+            listed = "".join(f"* {note}\n" for note in notes)
+            parts.append(f"Classes that got lost. {REMEDY}\n\n{listed}")
     return "\n".join([*parts, NOTES])
 
 
@@ -148,6 +154,15 @@ def quality_table(rows: Sequence[Row]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def conventions_table(rows: Sequence[Row]) -> str:
+    """Write scores by all conventions about images without foreground; empty if none is."""
+    found = convention_lines(rows)
+    if not found:
+        return ""
+    lines = [("approach", *CONVENTIONS), ("---", "---", "---:", "---:", "---:"), *found]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
 def _cells(row: Row) -> tuple[str, ...]:
     return (
         _name(row),
@@ -181,7 +196,10 @@ def _records(one: Outcome) -> Iterator[tuple[object, ...]]:
         chosen = one.chosen is not None and one.chosen.generation == step.generation
         marked = "yes" if chosen else ""
         ended = "" if one.ended is None else str(one.ended)
-        yield (one.approach, one.seed, step.generation, *values, *quality, marked, ended)
+        others = (step.conventions.get(name, "") for name in _CONVENTIONS)
+        lost = ("; ".join(getattr(step, name)) for name in _LOST)
+        numbers = (*values, *quality, *others)
+        yield (one.approach, one.seed, step.generation, *numbers, *lost, marked, ended)
 
 
 def _error(spread: Spread | None) -> str:

@@ -12,6 +12,7 @@ from imasks.jobs import Job, Store, attainable, in_order
 from imasks.runs.config import RunConfig
 from imasks.runs.line import Generation, Line
 from imasks.runs.plan import Plan
+from imasks.tasks import Task
 
 _TRAINED = ("fit", "grader")
 
@@ -43,6 +44,12 @@ class Step:
         seconds: of computing up to here, all candidates and the shared start counted in.
         quality: how well EvalNets tell the scores of the ensemble's predictions of test images, see
             :func:`imasks.labelling.calibration.prediction_quality`; empty where they do not.
+        conventions: the best candidate's score by other conventions about images without
+            foreground, as "val_..." and "test_..."; empty where the task has none. They choose
+            nothing.
+        never_predicted: labeled classes of the validation masks that the ensemble never predicts
+            there.
+        vanished: labeled classes of which the pseudo-labels learned with have no pixel.
     """
 
     generation: int
@@ -60,6 +67,9 @@ class Step:
     seconds: float
     quality: Mapping[str, float | None] = field(default_factory=dict)
     evalnet_share: float | None = None
+    conventions: Mapping[str, float] = field(default_factory=dict)
+    never_predicted: tuple[str, ...] = ()
+    vanished: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +122,8 @@ class Outcome:
 
 def outcomes(plan: Plan, config: RunConfig, store: Store) -> list[Outcome]:
     """Read what every approach and seed has reached."""
-    primary = config.make_task().primary
-    return [_outcome(line, store, primary) for line in plan.lines]
+    task = config.make_task()
+    return [_outcome(line, store, task) for line in plan.lines]
 
 
 def best_fit(generation: Generation, store: Store) -> Job:
@@ -172,11 +182,11 @@ def jobs_of(line: Line) -> list[Job]:
     return in_order(line.targets)
 
 
-def _outcome(line: Line, store: Store, primary: str) -> Outcome:
+def _outcome(line: Line, store: Store, task: Task) -> Outcome:
     jobs = jobs_of(line)
     seconds = {job: store.elapsed(job) for job in jobs}
     steps = [
-        _step(generation, store, primary, seconds)
+        _step(generation, store, task, seconds)
         for generation in line.generations
         if store.done(generation.rank)
     ]
@@ -210,7 +220,8 @@ def _ending(line: Line, store: Store) -> Ending | None:
     return None
 
 
-def _step(generation: Generation, store: Store, primary: str, seconds: Mapping[Job, float]) -> Step:
+def _step(generation: Generation, store: Store, task: Task, seconds: Mapping[Job, float]) -> Step:
+    primary = task.primary
     ranked: dict[str, Any] = store.result(generation.rank)
     best, ensemble = ranked["best"], ranked["ensemble"]
     label = generation.label
@@ -233,11 +244,23 @@ def _step(generation: Generation, store: Store, primary: str, seconds: Mapping[J
         evalnet_share=None if seen is None else _share(seen, "grader"),
         seconds=sum(seconds[job] for job in in_order([generation.rank])),
         quality=_quality(generation, store),
+        conventions=_conventions(best, task),
+        never_predicted=tuple(ranked.get("never_predicted", ())),
+        vanished=tuple(labelled.get("vanished", ())) if labelled else (),
     )
 
 
 def _share(seen: Mapping[Job, int], kind: str) -> float:
     return sum(n for job, n in seen.items() if job.kind == kind) / max(1, sum(seen.values()))
+
+
+def _conventions(best: Mapping[str, Any], task: Task) -> dict[str, float]:
+    return {
+        f"{split}_{name}": best[split][name]
+        for split in ("val", "test")
+        for name in task.conventions
+        if name in best.get(split, {})
+    }
 
 
 def _quality(generation: Generation, store: Store) -> dict[str, float | None]:

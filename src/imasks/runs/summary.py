@@ -66,6 +66,8 @@ class Row:
         images_seen: see :class:`imasks.runs.results.Step`, likewise.
         evalnet_share: likewise, its mean; None where no EvalNet had a part.
         quality: likewise, each number over seeds; empty without EvalNets.
+        conventions: the score by other conventions about images without foreground, likewise; see
+            :class:`imasks.runs.results.Step`.
         seconds: computing time of all seeds.
         complete: whether every seed is finished.
         progress: "jobs done / jobs".
@@ -88,6 +90,7 @@ class Row:
     ended: tuple[str, ...] = ()
     evalnet_share: float | None = None
     quality: Mapping[str, Spread] = field(default_factory=dict)
+    conventions: Mapping[str, Spread] = field(default_factory=dict)
 
 
 def rows(found: Iterable[Outcome]) -> list[Row]:
@@ -148,11 +151,14 @@ def _row(name: str, found: list[Outcome]) -> Row:
         complete=all(one.complete for one in mine),
         progress=f"{sum(one.done for one in mine)}/{sum(one.jobs for one in mine)}",
         ended=tuple(f"seed {one.seed} {one.ended}" for one in mine if one.ended),
-        quality=_quality([step.quality for step in chosen]),
+        quality=_by_name([step.quality for step in chosen]),
+        conventions=_by_name([step.conventions for step in chosen]),
     )
 
 
-def _quality(found: Sequence[Mapping[str, float | None]]) -> dict[str, Spread]:
+def _by_name(
+    found: Sequence[Mapping[str, float | None] | Mapping[str, float]],
+) -> dict[str, Spread]:
     names = dict.fromkeys(name for one in found for name in one)
     spreads = {name: Spread.of(one.get(name) for one in found) for name in names}
     return {name: spread for name, spread in spreads.items() if spread is not None}

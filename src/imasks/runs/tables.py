@@ -64,12 +64,51 @@ def results_table(rows: Sequence[Row], *, score: str) -> RenderableType:
     parts += [Text(f"{row.approach}, {one}", style="yellow") for row in rows for one in row.ended]
     if judged := [row for row in rows if row.quality]:
         parts += [Text(), _quality_table(judged, score)]
+    if lines := convention_lines(rows):
+        parts += [Text(), _conventions_table(lines, score)]
     return Group(*parts)
 
 
 def _name(row: Row) -> str:
     ended = " (ended)" if row.ended else ""
     return f"{row.approach}{ended}" if row.complete else f"{row.approach} ({row.progress} jobs)"
+
+
+CONVENTIONS = ("split", "empty is 0", "empty is 1", "without empty")
+
+
+def convention_lines(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """List the scores by all conventions where a split has images without foreground.
+
+    Returns:
+        Approach, split, and the score by each of :data:`CONVENTIONS`.
+    """
+    lines: list[tuple[str, ...]] = []
+    for row in rows:
+        for split, spread in (("val", row.val), ("test", row.test)):
+            is_one = row.conventions.get(f"{split}_iou_empty_is_one")
+            without = row.conventions.get(f"{split}_iou_without_empty")
+            # equal where no image is empty, so there is nothing to tell
+            if spread and is_one and without and without.mean != spread.mean:
+                lines.append((row.approach, split, text(spread), text(is_one), text(without)))
+    return lines
+
+
+def _conventions_table(lines: Sequence[tuple[str, ...]], score: str) -> RenderableType:
+    table = Table(
+        title=f"Images without foreground: the {score} if nothing to find and nothing found counts "
+        "0 (which chooses), counts 1, or has no part",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    for name in ("approach", *CONVENTIONS):
+        table.add_column(name, justify="left" if name in ("approach", "split") else "right")
+    for line in lines:
+        table.add_row(*line)
+    return table
 
 
 def _quality_table(rows: Sequence[Row], score: str) -> RenderableType:

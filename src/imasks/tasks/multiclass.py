@@ -34,6 +34,14 @@ class Multiclass(Task):
     def planes(self) -> int:
         return 1
 
+    @property
+    def values(self) -> int:
+        return self.outputs
+
+    def shows(self, labels: Tensor) -> Tensor:
+        seen = self.overlaps(labels, labels)[..., 2] > 0
+        return torch.cat([seen, torch.zeros_like(seen[:, :1])], 1)  # there is no background
+
     def probabilities(self, logits: Tensor) -> Tensor:
         return logits.float().softmax(1)
 
@@ -55,16 +63,21 @@ class Multiclass(Task):
         *,
         kind: LossName = "paper",
         soft: SoftTarget | None = None,
+        weights: Tensor | None = None,
     ) -> Tensor:
         # both names mean categorical cross-entropy here
         log = logits.float().log_softmax(1)
-        total = F.nll_loss(log, labels[:, 0].long(), ignore_index=IGNORE, reduction="sum")
+        hard = labels[:, 0].long()
+        each = None if weights is None else weights[0]
+        total = F.nll_loss(log, hard, each, ignore_index=IGNORE, reduction="sum")
         counted = labels != IGNORE
-        if soft is None:
-            return total / counted.sum().clamp(min=1)
-        weight = soft.weight.masked_fill(counted, 0)
-        total = total - (soft.target * log * weight).sum()
-        return total / (counted.sum() + weight.sum()).clamp(min=1)
+        mass = counted.sum() if each is None else each[hard[counted[:, 0]]].sum()
+        if soft is not None:
+            weight = soft.weight.masked_fill(counted, 0)
+            target = soft.target if each is None else soft.target * each.view(1, -1, 1, 1)
+            total = total - (target * log * weight).sum()
+            mass = mass + (weight.sum() if each is None else (target * weight).sum())
+        return total / mass.clamp(min=1 if each is None else EPSILON)
 
     def mean(self, probabilities: Tensor) -> Tensor:
         mean = probabilities.mean(0)

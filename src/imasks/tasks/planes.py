@@ -19,6 +19,15 @@ from imasks.tasks.task import EPSILON, LossName, SoftTarget, Task
 class Planes(Task):
     """One logit a plane; planes may overlap."""
 
+    @property
+    def values(self) -> int:
+        return 2
+
+    def shows(self, labels: Tensor) -> Tensor:
+        seen = (labels == 1).flatten(2).any(2)
+        nothing = (labels == 0).flatten(1).any(1) & ~seen.any(1)
+        return torch.cat([seen, nothing[:, None]], 1)
+
     def probabilities(self, logits: Tensor) -> Tensor:
         return logits.float().sigmoid()
 
@@ -36,17 +45,22 @@ class Planes(Task):
         *,
         kind: LossName = "paper",
         soft: SoftTarget | None = None,
+        weights: Tensor | None = None,
     ) -> Tensor:
         weight = counted = labels != IGNORE
         target = labels.float() * counted
         if soft is not None:
             target = torch.where(counted, target, soft.target)
             weight = torch.where(counted, 1.0, soft.weight)
+        if weights is not None:
+            background, foreground = weights.view(1, -1, 1, 1, 2).unbind(-1)
+            weight = weight * (background + target * (foreground - background))
         if kind == "paper":
             each = (logits.float().sigmoid() - target).square()
         else:
             each = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
-        return (each * weight).sum() / weight.sum().clamp(min=1)
+        least = 1 if weights is None else EPSILON
+        return (each * weight).sum() / weight.sum().clamp(min=least)
 
     def mean(self, probabilities: Tensor) -> Tensor:
         return probabilities.mean(0)
@@ -78,6 +92,7 @@ class Binary(Planes):
     filter = "mostly agreed"
     filtered = True
     extra_views = 0
+    conventions = ("iou_empty_is_one", "iou_without_empty")
 
     @property
     def outputs(self) -> int:
@@ -95,13 +110,14 @@ class Binary(Planes):
 
     def scores(self, overlaps: Tensor) -> dict[str, Tensor]:
         hit, predicted, true = overlaps[:, 0].double().unbind(-1)
+        iou = hit / (predicted + true - hit + EPSILON)
         return {
-            "iou": hit / (predicted + true - hit + EPSILON),
+            "iou": iou,
             "dice": (2 * hit + 1) / (predicted + true + 1),
-            # the other convention: nothing to find and nothing found is a full score
-            "iou_empty_is_one": torch.where(
-                predicted + true == 0, 1.0, hit / (predicted + true - hit + EPSILON)
-            ),
+            # other conventions: nothing to find and nothing found is a full score; images with
+            # nothing to find have no score
+            "iou_empty_is_one": torch.where(predicted + true == 0, 1.0, iou),
+            "iou_without_empty": torch.where(true == 0, float("nan"), iou),
         }
 
     def selection_sums(self, probabilities: Tensor, truth: Tensor) -> Tensor:

@@ -51,6 +51,8 @@ class Task(abc.ABC):
     """By which published rule images whose networks disagree are left out; None: there is none."""
     filtered: ClassVar[bool] = False
     """Whether that rule holds unless it is asked otherwise, as published."""
+    conventions: ClassVar[tuple[str, ...]] = ()
+    """The primary score by other conventions about images without foreground; none selects."""
     extra_views: ClassVar[int] = 1
     """How many more views than its nominal number an input ensemble has, as published."""
 
@@ -66,6 +68,18 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def planes(self) -> int:
         """Planes P of a discrete mask."""
+
+    @property
+    @abc.abstractmethod
+    def values(self) -> int:
+        """Values V that a pixel of a plane may have, 0 included; IGNORE is none."""
+
+    @abc.abstractmethod
+    def shows(self, labels: Tensor) -> Tensor:
+        """Say which classes labels uint8 [N, P, H, W] show: bool [N, K + 1].
+
+        The last column: pixels are labelled as background, and none as a class.
+        """
 
     @abc.abstractmethod
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -101,10 +115,13 @@ class Task(abc.ABC):
         *,
         kind: LossName = "paper",
         soft: SoftTarget | None = None,
+        weights: Tensor | None = None,
     ) -> Tensor:
         """Mean loss over all pixels that are not IGNORE; labels uint8 [N, P, H, W].
 
         ``soft`` says what is learned at those that are, with which weight in the mean.
+        ``weights`` float32 [P, V] says what a pixel of each value counts in the mean; None: all
+        count alike.
         """
 
     @abc.abstractmethod

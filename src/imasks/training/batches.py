@@ -49,6 +49,8 @@ class Part:
         votes: uint8 [N, E, H, W], what each of E networks said, or None.
         order: uint8 [256], with votes: where the label is cut, it becomes the vote of the highest
             order, if that is above 0.
+        weights: float64 [M], how likely each pair is drawn beside the others; None: every pair is
+            shown once an epoch. Where one part has weights, those without weigh 1 a pair.
         augmentation: drawn anew every time a pair is shown.
     """
 
@@ -61,6 +63,7 @@ class Part:
     soft: np.ndarray | None = None
     votes: np.ndarray | None = None
     order: np.ndarray | None = None
+    weights: np.ndarray | None = None
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __len__(self) -> int:
@@ -97,6 +100,8 @@ class Part:
 class Batches:
     """An endless stream of batches over several parts, shuffled anew each epoch.
 
+    Where pairs have weights, an epoch is as many independent draws as there are pairs.
+
     Batch ``step`` depends on the seed and on ``step`` alone, so that a killed training goes on
     with the very batch it would have seen.
     """
@@ -115,6 +120,7 @@ class Batches:
         self.steps_per_epoch = self.pairs // self.batch
         self.seed = seed
         self.device = device
+        self._weights = _weights(self.parts)
         self._shuffled: tuple[int, Tensor] | None = None
 
     def __call__(self, step: int) -> Batch:
@@ -133,7 +139,13 @@ class Batches:
     def _order(self, epoch: int) -> Tensor:
         if self._shuffled is None or self._shuffled[0] != epoch:
             generator = torch.Generator().manual_seed(mix(self.seed, 2, epoch))
-            self._shuffled = epoch, torch.randperm(self.pairs, generator=generator)
+            if self._weights is None:
+                order = torch.randperm(self.pairs, generator=generator)
+            else:
+                order = torch.multinomial(
+                    self._weights, self.pairs, replacement=True, generator=generator
+                )
+            self._shuffled = epoch, order
         return self._shuffled[1]
 
     def _split(self, chosen: Tensor) -> Iterator[Tensor]:
@@ -162,6 +174,14 @@ def materialise(part: Part, *, copies: int, augmentation: Augmentation, seed: in
         labels=torch.cat(labels).numpy(),
         soft=None if part.soft is None else torch.cat(softs).numpy(),
     )
+
+
+def _weights(parts: Sequence[Part]) -> Tensor | None:
+    """Join the weights of several parts, float64 [sum of M]; None if none has any."""
+    if all(part.weights is None for part in parts):
+        return None
+    each = [np.ones(len(part)) if part.weights is None else part.weights for part in parts]
+    return torch.from_numpy(np.concatenate(each))
 
 
 def _together(soft: Sequence[Tensor | None], labels: Sequence[Tensor]) -> Tensor | None:

@@ -76,6 +76,8 @@ class Supervised(Objective):
         val: the validation split, with labels.
         recipe: says which loss, how many pairs a step, and by what epochs are compared.
         decide: learn the decision of soft labels, weighted by how sure it is.
+        weights: float32 [P, V] on the device, what a pixel of each value counts in the loss; None:
+            all count alike.
         seed: of order and augmentation.
         device: where networks lie.
 
@@ -91,6 +93,7 @@ class Supervised(Objective):
         recipe: Recipe,
         *,
         decide: bool = False,
+        weights: Tensor | None = None,
         seed: int,
         device: torch.device,
     ) -> None:
@@ -99,6 +102,7 @@ class Supervised(Objective):
         self._val = val
         self._recipe = recipe
         self._decide = decide
+        self._weights = weights
         self._device = device
 
     @property
@@ -114,7 +118,9 @@ class Supervised(Objective):
         with autocast(self._device, self._recipe.precision):
             logits = network(images)
         soft = None if mean is None else self._task.soft_target(mean, decide=self._decide)
-        return self._task.loss(logits, labels, kind=self._recipe.loss, soft=soft)
+        return self._task.loss(
+            logits, labels, kind=self._recipe.loss, soft=soft, weights=self._weights
+        )
 
     def measure(self, network: nn.Module) -> Verdict:
         measured = measure(network, self._val, self._task, self._recipe, device=self._device)
@@ -143,6 +149,7 @@ class Consistency(Objective):
         val: the validation split, with labels.
         views: how far the two views are changed.
         recipe: says which loss and how many images a step.
+        weights: of the supervised loss, see :class:`Supervised`.
         seed: of order and augmentation.
         device: where networks lie.
 
@@ -161,11 +168,14 @@ class Consistency(Objective):
         *,
         views: Augmentation,
         recipe: Recipe,
+        weights: Tensor | None = None,
         seed: int,
         device: torch.device,
     ) -> None:
         self._task = task
-        self._labeled = Supervised(task, parts, val, recipe, seed=seed, device=device)
+        self._labeled = Supervised(
+            task, parts, val, recipe, weights=weights, seed=seed, device=device
+        )
         N, H, W, _ = unlabeled.shape
         no_labels = np.empty((N, 0, H, W), np.uint8)  # no planes: nothing but images is drawn
         self._unlabeled = Batches(

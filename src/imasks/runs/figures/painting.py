@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imasks.runs.colors import as_rgb
 from imasks.tasks import IGNORE, Task
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ def paint(
 
 
 def show(axes: Axes, picture: np.ndarray, *, title: str = "", below: str = "") -> None:
-    """Show a picture uint8 [H, W, 1 or 3] without ticks, with a thin frame."""
-    axes.imshow(picture if picture.shape[2] == 3 else picture.repeat(3, 2), interpolation="nearest")
+    """Show a picture uint8 [H, W, C] without ticks, with a thin frame."""
+    axes.imshow(as_rgb(picture), interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
