@@ -40,7 +40,6 @@ from imasks.labelling.labellers import Agreement
 from imasks.models.unet import UNetConfig, make_unet
 from imasks.tasks import make_task
 from imasks.training.batches import Batches, Part
-from imasks.training.fit import make_optimiser
 from imasks.training.predict import autocast
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -58,8 +57,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("cpu.csv"))
     asked = parser.parse_args()
     console = Console()
-    console.print(f"{CORES} cores, {platform.processor() or platform.machine()}, torch "
-                  f"{torch.__version__}, Python {platform.python_version()}, kernels {kernels()}")
+    console.print(
+        f"{CORES} cores, {platform.processor() or platform.machine()}, torch "
+        f"{torch.__version__}, Python {platform.python_version()}, kernels {kernels()}"
+    )
     console.print(f"10 products of 2000 x 2000 float32 matrices: {calibration():.2f} s")
     rows: list[dict[str, Any]] = []
     for width in asked.widths:

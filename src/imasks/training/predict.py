@@ -43,7 +43,8 @@ def logits_of(networks: Sequence[nn.Module], images: Tensor, precision: Precisio
     with autocast(images.device, precision):
         if images.device.type != "cpu":
             return [network(images) for network in networks]
-        parts = images.split(max(1, IN_CACHE // images[0, 0].numel()))
+        height, width = images.shape[-2:]
+        parts = torch.split(images, max(1, IN_CACHE // (height * width)))
         return [torch.cat([network(part) for part in parts]) for network in networks]
 
 
