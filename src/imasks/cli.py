@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
+from imasks.cli_exchange import add_commands
 from imasks.encoding import TaskName
 from imasks.errors import UserError
 from imasks.runs.options import Options, check_value
@@ -356,6 +357,9 @@ def _say(text: str, *, warning: str = "") -> None:
 def _quote(path: Path) -> str:
     """Write a path as a shell wants it."""
     return shlex.quote(str(path))
+
+
+add_commands(app)
 
 
 def main() -> None:

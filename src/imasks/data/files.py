@@ -61,6 +61,12 @@ class UnreadableFile(UserError):  # noqa: N818
         super().__init__(f"{path} {reason}", value=value, remedy=remedy)
 
 
+def reason_of(error: UserError) -> str:
+    """Say what is wrong with a file in a list that names the file itself."""
+    what = error.reason if isinstance(error, UnreadableFile) else error.what
+    return what if error.value is None else f"{what} ({error.value})"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Raster:
     """What a file holds, upright: [H,W] or [H,W,C], bool for one bit; palette uint8 [256,3].

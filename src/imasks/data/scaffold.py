@@ -3,7 +3,7 @@
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +71,20 @@ def guess_task(mask_dir: Path, *, task: TaskName | None = None) -> Guess:
         raise UserError(f"{mask_dir} holds no masks, only folders", remedy=remedy)
     if not paths:
         raise UserError(f"{mask_dir} holds no masks", remedy="Give the folder with the masks.")
+    return guess_from_values(mask_dir, paths, task=task)
+
+
+def guess_from_values(where: Path, paths: Sequence[Path], *, task: TaskName | None = None) -> Guess:
+    """Guess a task of one mask an image from the values of all masks, see `guess_task`.
+
+    Args:
+        where: what an error names as their place.
+        paths: the mask files, at least one.
+        task: "binary" or "multiclass" if it is known.
+
+    Raises:
+        UserError: one cannot be read, or their values fit no task.
+    """
     if task != "multiclass" and all(is_lossy(path) for path in paths):
         why = "All masks are compressed with loss, so only two values can be told apart: binary."
         return Guess(task="binary", classes=("foreground",), ignore=None, reasons=(why,))
@@ -78,7 +92,7 @@ def guess_task(mask_dir: Path, *, task: TaskName | None = None) -> Guess:
     reasons = [f"The {len(paths)} masks hold the values {shorten(values)}."]
     ids = [value for value in values if value != _VOID]
     if task is None:
-        task = _task_of(mask_dir, values, ids)
+        task = _task_of(where, values, ids)
         binary = task == "binary"
         reasons.append("One value beside 0: binary." if binary else "Class ids: multiclass.")
     last = max(ids, default=0)
@@ -145,8 +159,8 @@ def init_folder(
     if task is None and len(classes) > 1 and not _class_folders(masks):
         task = "multiclass"  # masks of 0 and 1 alone would be taken for binary
     guess = guess_task(masks, task=task)
-    card = _make_card(out.resolve().name, guess, classes)
-    labeled, rest, lost = _pair(images, masks, card)
+    card = card_of_guess(out.resolve().name, guess, classes)
+    labeled, rest, lost = pair_folders(images, masks, card)
     if unlabeled is not None:
         rest = _merge(rest, _images(unlabeled))
     test: tuple[Sample, ...] = ()
@@ -171,38 +185,23 @@ def init_folder(
     return card, tuple(lines)
 
 
-def _task_of(mask_dir: Path, values: list[int], ids: list[int]) -> TaskName:
-    last = max(ids, default=0)
-    if sum(value != 0 for value in values) == 1 or last == 1:
-        return "binary"
-    if 1 < last < MAX_CLASSES and 2 * len(ids) > last:  # some ids may occur nowhere, not most
-        return "multiclass"
-    remedy = "Say the task, or save the masks with the ids 0, 1, 2, ... as values."
-    raise UserError(f"the masks in {mask_dir} fit no task", value=shorten(values), remedy=remedy)
+def mask_owner(stem: str, names: Container[str]) -> str | None:
+    """Find the image that a mask of this stem belongs to, by the names of the images."""
+    shorter = [stem.removesuffix(suffix) for suffix in MASK_SUFFIXES]
+    return next((each for each in (stem, *shorter) if each in names), None)
 
 
-def _values(path: Path) -> NDArray[np.uint16]:
-    count = count_images(path, "images")
-    pages = [None] if count == 1 else range(count)
-    values = [np.unique(read_mask(path, page=page)) for page in pages]
-    return np.unique(np.concatenate(values)).astype(np.uint16)
-
-
-def _make_card(name: str, guess: Guess, classes: Sequence[str]) -> Card:
-    if classes and guess.task == "multiclass" and len(classes) < len(guess.classes):
-        remedy = f"Name {len(guess.classes)} classes, for the ids from 0 on."
-        raise UserError("there are more ids than classes", value=list(classes), remedy=remedy)
-    if classes and guess.task == "multilabel" and not set(classes) <= set(guess.classes):
-        remedy = f"There are folders for {', '.join(guess.classes)}."
-        raise UserError("not every class has a folder", value=list(classes), remedy=remedy)
-    names = tuple(classes or guess.classes)
-    return Card(name=name, task=guess.task, classes=names, ignore=guess.ignore)
-
-
-def _pair(
+def pair_folders(
     images: Path, masks: Path, card: Card
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...], list[Path]]:
-    """Bring images and masks together: (samples with masks, those without, unused masks)."""
+    """Bring the images and masks of two folders together by their names.
+
+    Returns:
+        The samples with masks, those without, and the masks that belong to no image.
+
+    Raises:
+        UserError: nothing fits together, or names are ambiguous.
+    """
     all_images = _images(images)
     names = {sample.name for sample in all_images}
     folders = [masks]
@@ -237,13 +236,45 @@ def _pair(
     return labeled, tuple(one for one in all_images if one.name not in some), lost
 
 
+def card_of_guess(name: str, guess: Guess, classes: Sequence[str]) -> Card:
+    """Make the card of what masks were found to hold; `classes` are the user's own names.
+
+    Raises:
+        UserError: the names do not fit what was found.
+    """
+    if classes and guess.task == "multiclass" and len(classes) < len(guess.classes):
+        remedy = f"Name {len(guess.classes)} classes, for the ids from 0 on."
+        raise UserError("there are more ids than classes", value=list(classes), remedy=remedy)
+    if classes and guess.task == "multilabel" and not set(classes) <= set(guess.classes):
+        remedy = f"There are folders for {', '.join(guess.classes)}."
+        raise UserError("not every class has a folder", value=list(classes), remedy=remedy)
+    names = tuple(classes or guess.classes)
+    return Card(name=name, task=guess.task, classes=names, ignore=guess.ignore)
+
+
+def _task_of(where: Path, values: list[int], ids: list[int]) -> TaskName:
+    last = max(ids, default=0)
+    if sum(value != 0 for value in values) == 1 or last == 1:
+        return "binary"
+    if 1 < last < MAX_CLASSES and 2 * len(ids) > last:  # some ids may occur nowhere, not most
+        return "multiclass"
+    remedy = "Say the task, or save the masks with the ids 0, 1, 2, ... as values."
+    raise UserError(f"the masks in {where} fit no task", value=shorten(values), remedy=remedy)
+
+
+def _values(path: Path) -> NDArray[np.uint16]:
+    count = count_images(path, "images")
+    pages = [None] if count == 1 else range(count)
+    values = [np.unique(read_mask(path, page=page)) for page in pages]
+    return np.unique(np.concatenate(values)).astype(np.uint16)
+
+
 def _match(folder: Path, names: set[str]) -> tuple[dict[str, Path], list[Path]]:
     """Find the image that each mask of a folder belongs to: (image name -> mask, unused masks)."""
     plane: dict[str, Path] = {}
     unused = []
     for stem, paths in list_images(folder)[0].items():
-        shorter = [stem.removesuffix(suffix) for suffix in MASK_SUFFIXES]
-        name = next((each for each in (stem, *shorter) if each in names), None)
+        name = mask_owner(stem, names)
         for path in paths:
             if name is None:
                 unused.append(path)

@@ -18,10 +18,10 @@ from PIL import Image
 
 from imasks.data.files import (
     IMAGE_SUFFIXES,
-    UnreadableFile,
     atomic,
     ordered,
     read_image,
+    reason_of,
     safe_name,
     write_png,
     write_text,
@@ -159,7 +159,7 @@ def predict_files(
             else:
                 rows.append(_predict(name, image, predictor, overlays))
         except UserError as error:
-            skipped.append((item.path, _reason(error)))
+            skipped.append((item.path, reason_of(error)))
         tell(done + 1, len(items))
     write_text(out / TABLE, _table(rows, predictor))
     return Report(done=len(rows), skipped=tuple(skipped))
@@ -308,11 +308,6 @@ def _read(item: Item, *, predictor: Predictor) -> NDArray[Any] | UserError | Non
     except UserError as error:
         return error
     return image
-
-
-def _reason(error: UserError) -> str:
-    what = error.reason if isinstance(error, UnreadableFile) else error.what
-    return what if error.value is None else f"{what} ({error.value})"
 
 
 def _write_prediction(name: _Name, prediction: Prediction, predictor: Predictor) -> None:

@@ -1,0 +1,213 @@
+"""Commands that exchange data with annotation tools and other trainers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+from rich.progress import Progress
+from rich.text import Text
+
+from imasks.encoding import TaskName
+from imasks.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+READ = "folders, table, palette, instances, labelme, coco, cvat or labelstudio"
+WRITTEN = "masks, coco, cvat, labelstudio, nnunet or napari"
+
+Images = Annotated[
+    Path | None, typer.Option(help="The folder of the images, where the format does not say.")
+]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("import-data")(import_data)
+    app.command("export")(export_run)
+    app.command("import")(import_masks)
+
+
+def import_data(
+    format: Annotated[str, typer.Argument(help=f"{READ}.")],
+    source: Annotated[Path, typer.Argument(help="The file or folder to read.")],
+    out: Annotated[Path, typer.Argument(help="The data folder to make.")],
+    images: Images = None,
+    masks: Annotated[Path | None, typer.Option(help="The folder of the masks, likewise.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="binary, multiclass or multilabel; found if not given.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="The classes wanted, with commas; all if not given.")
+    ] = None,
+    palette: Annotated[
+        Path | None, typer.Option(help="A CSV of name, red, green, blue, or a label map.")
+    ] = None,
+    crowd: Annotated[
+        str, typer.Option(help="What COCO marks as a crowd: of its 'class', or to 'ignore'.")
+    ] = "class",
+    empty: Annotated[
+        bool, typer.Option("--empty", help="Images without any shape show no class.")
+    ] = False,
+    val_share: Annotated[
+        float, typer.Option(help="Share of the annotated images put into val/.")
+    ] = 0.0,
+    test_share: Annotated[float, typer.Option(help="Likewise, test/.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    splits: Annotated[
+        Path | None, typer.Option(help="A CSV of name and split, where they are given.")
+    ] = None,
+) -> None:
+    """Make a data folder of your own data in another form.
+
+    Images without annotation become unlabeled. The same command again goes on after a stop.
+    """
+    from imasks.exchange.folder import Shares, write_folder
+    from imasks.exchange.registry import find_format
+    from imasks.exchange.source import ReadOptions
+
+    read = find_format(format, "read").read
+    assert read is not None
+    known = next((name for name in get_args(TaskName) if name == task), None)
+    if known != task:
+        raise UserError(
+            "--task is not known", value=task, remedy=f"Use {', '.join(get_args(TaskName))}."
+        )
+    shares = Shares(val_share=val_share, test_share=test_share, seed=seed, given=splits)
+    options = ReadOptions(
+        images=images,
+        masks=masks,
+        task=known,
+        classes=tuple(name.strip() for name in (classes or "").split(",") if name.strip()),
+        palette=palette,
+        crowd=crowd,
+        empty=empty,
+    )
+    with _console().status("reading annotations"):
+        found = read(source, options)
+    with Progress(console=_console(), transient=True) as bar:
+        task_id = bar.add_task("writing", total=len(found.entries))
+        report = write_folder(
+            out, found, shares, on_progress=lambda done, _: bar.update(task_id, completed=done)
+        )
+    _say(f"Task: {found.card.task}; classes: {', '.join(found.card.classes)}.")
+    for note in report.notes:
+        _say(note)
+    for split, count in report.counts.items():
+        _say(f"{split}/: {count} images.")
+    _say(f"Next: imasks check {out}")
+    _tell_skipped(report.skipped)
+
+
+def export_run(
+    run: Annotated[Path, typer.Argument(help="The run folder, as given to --out.")],
+    format: Annotated[str, typer.Option("--format", "-f", help=f"{WRITTEN}.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make.")],
+    data: Annotated[
+        Path | None, typer.Option(help="The data folder, if it is not where it was.")
+    ] = None,
+    approach: Annotated[
+        str | None, typer.Option(help="Of a study; by default the best on validation.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Likewise.")] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Of the model, for the model card, e.g. CC-BY-4.0.")
+    ] = None,
+    scale: Annotated[str, typer.Option(help="auto, whole or native, as for predict.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Hand masks, inconsistency masks and qualities of the unlabeled images to another tool."""
+    from imasks.exchange.export import Export, data_for, export
+    from imasks.exchange.registry import find_format
+    from imasks.runs.choice import choose
+    from imasks.runs.predictor import predictor_of
+    from imasks.runs.run import open_run
+
+    find_format(format, "write")
+    opened = open_run(run)
+    chosen = choose(opened, approach=approach, seed=seed)
+    dataset = data_for(opened, data)
+    predictor = predictor_of(opened, chosen=chosen, device=device, scale=scale)
+    what = Export(run=opened, chosen=chosen, predictor=predictor, dataset=dataset)
+    _say(f"Predicting with {chosen}")
+    with Progress(console=_console(), transient=True) as bar:
+        task = bar.add_task("predicting", total=len(dataset.splits["unlabeled"]))
+        report = export(
+            what,
+            format,
+            out,
+            licence=licence,
+            on_progress=lambda done, _: bar.update(task, completed=done),
+        )
+    _say(f"{len(report.says)} images exported to {out}; see {out / 'MODEL_CARD.md'}")
+    _tell_skipped(report.skipped)
+
+
+def import_masks(
+    source: Annotated[Path, typer.Argument(help="The file or folder with corrected masks.")],
+    data: Annotated[Path, typer.Argument(help="The data folder whose images they belong to.")],
+    format: Annotated[str, typer.Option("--format", "-f", help=f"{WRITTEN}.")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace masks of labeled images.")
+    ] = False,
+    inconsistency: Annotated[
+        str, typer.Option(help="Pixels still marked as inconsistent: 'drop' the mark or 'ignore'.")
+    ] = "drop",
+    empty: Annotated[
+        bool, typer.Option("--empty", help="Images without any shape show no class.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done; do nothing.")
+    ] = False,
+) -> None:
+    """Bring corrected masks back: unlabeled images of a data folder become labeled pairs."""
+    from imasks.data.card import CARD_NAME, read_card
+    from imasks.exchange.back import BackOptions, bring_back
+    from imasks.exchange.registry import find_format
+
+    back = find_format(format, "back").back
+    assert back is not None
+    options = BackOptions(overwrite=overwrite, inconsistency=inconsistency, dry=dry_run)
+    found = back(source, read_card(data / CARD_NAME), empty)
+    with Progress(console=_console(), transient=True) as bar:
+        task = bar.add_task("checking", total=len(found.masks))
+        report = bring_back(
+            data,
+            found.masks,
+            options,
+            notes=found.notes,
+            skipped=found.skipped,
+            on_progress=lambda done, _: bar.update(task, completed=done),
+        )
+    for note in report.notes:
+        _say(note)
+    would = "would be " if dry_run else ""
+    _say(f"{len(report.labeled)} unlabeled images {would}labeled.")
+    if report.replaced:
+        _say(f"{len(report.replaced)} masks of labeled images {would}replaced.")
+    if report.unchanged:
+        _say(f"{len(report.unchanged)} labeled images have these masks already.")
+    if report.labeled or report.replaced:
+        _say("The data have changed: train into a new run folder.")
+    _tell_skipped(report.skipped)
+
+
+def _tell_skipped(skipped: Sequence[tuple[str, str]]) -> None:
+    for name, reason in skipped:
+        _say(f"{name}: {reason}", warning="skipped")
+    if skipped:
+        raise typer.Exit(1)
+
+
+def _console() -> Console:
+    from imasks import cli  # it imports this module
+
+    return cli.console
+
+
+def _say(text: str, *, warning: str = "") -> None:
+    line = Text.assemble((f"{warning} " if warning else "", "yellow"), text)
+    _console().print(line, soft_wrap=True)

@@ -1,0 +1,162 @@
+"""Hand a run's predictions of the unlabeled images to annotation tools and other trainers."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from imasks.data.files import ordered, read_image, reason_of, write_text
+from imasks.data.folder import Dataset, Sample, open_dataset
+from imasks.errors import UserError
+from imasks.exchange.labelled import About, Labelled
+from imasks.exchange.model_card import FILE, Exported, model_card
+from imasks.exchange.registry import find_format
+from imasks.exchange.shapes import INCONSISTENCY
+from imasks.runs.choice import Chosen
+from imasks.runs.predictor import Predictor
+from imasks.runs.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """What is to be exported, of which run.
+
+    Args:
+        run: whose networks predict.
+        chosen: which of them.
+        predictor: made of them.
+        dataset: whose unlabeled images are predicted.
+    """
+
+    run: Run
+    chosen: Chosen
+    predictor: Predictor
+    dataset: Dataset
+
+
+def data_for(run: Run, folder: Path | None) -> Dataset:
+    """Open the data folder of a run, or another one of the same task and classes.
+
+    Raises:
+        UserError: it is not there, is of another task or classes, or has no unlabeled images.
+    """
+    if folder is None and not Path(run.config.data).is_dir():
+        raise UserError(
+            "the data folder of the run is not there",
+            value=run.config.data,
+            remedy="Say where it is with --data.",
+        )
+    dataset = open_dataset(folder or run.config.data)
+    card, config = dataset.card, run.config
+    if (card.task, card.classes) != (config.task, config.classes):
+        raise UserError(
+            f"{dataset.folder} has another task or other classes than the run",
+            value=f"{card.task}: {', '.join(card.classes)}",
+            remedy=f"The run learned {config.task}: {', '.join(config.classes)}.",
+        )
+    if not dataset.splits["unlabeled"]:
+        raise UserError(
+            f"{dataset.folder} has no unlabeled images",
+            remedy="Put images into unlabeled/images, or predict others with `imasks predict`.",
+        )
+    return dataset
+
+
+def export(
+    what: Export,
+    format_name: str,
+    out: Path,
+    *,
+    licence: str | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Exported:
+    """Predict the unlabeled images and write them in the form of another tool.
+
+    With them goes a model card. The folder appears under its name only when it is complete.
+
+    Args:
+        what: of which run.
+        format_name: see `imasks.exchange.registry.FORMATS`.
+        out: the folder to make; it must not exist, or be empty.
+        licence: of the model, for the card.
+        on_progress: is called with (images done or skipped, images in all).
+
+    Raises:
+        UserError: the format is unknown or cannot hold the classes, `out` is in use, or no image
+            can be predicted.
+    """
+    write = find_format(format_name, "write").write
+    assert write is not None
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists and is not empty", remedy="Give a new folder.")
+    if INCONSISTENCY in what.dataset.card.classes:
+        raise UserError(
+            "a class is called like the inconsistency mask",
+            value=INCONSISTENCY,
+            remedy="Rename the class in dataset.toml.",
+        )
+    about = About(
+        dataset=what.dataset,
+        task=what.predictor.task,
+        preparation=what.predictor.preparation,
+        model=f"imasks {what.chosen}",
+        version=importlib.metadata.version("imasks"),
+    )
+    samples = what.dataset.splits["unlabeled"]
+    says: list[Mapping[str, float]] = []
+    skipped: list[tuple[str, str]] = []
+    temp = out.resolve().with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        temp.mkdir(parents=True)
+        write(temp, about, _labelled(what.predictor, samples, says, skipped, on_progress))
+        if not says:
+            name, reason = skipped[0]
+            raise UserError(
+                "no unlabeled image can be predicted",
+                value=f"{name}: {reason}",
+                remedy="Give images like those that were trained on.",
+            )
+        exported = Exported(format=format_name, says=says, skipped=skipped)
+        card = model_card(what.run, what.chosen, about, exported, licence=licence)
+        write_text(temp / FILE, card)
+        if out.exists():
+            out.rmdir()  # it is empty
+        temp.rename(out)
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)
+    return exported
+
+
+def _labelled(
+    predictor: Predictor,
+    samples: Sequence[Sample],
+    says: list[Mapping[str, float]],
+    skipped: list[tuple[str, str]],
+    on_progress: Callable[[int, int], None] | None,
+) -> Iterator[Labelled]:
+    """Predict image after image; gather what is said of them, and what cannot be predicted."""
+
+    def read(sample: Sample) -> object:
+        try:
+            return read_image(sample.image)
+        except UserError as error:
+            return error
+
+    images = ordered(read, samples)
+    for done, (sample, image) in enumerate(zip(samples, images, strict=True), start=1):
+        try:
+            if isinstance(image, UserError):
+                raise image
+            prediction = predictor(image)  # type: ignore[arg-type]
+        except UserError as error:
+            skipped.append((sample.image.name, reason_of(error)))
+        else:
+            one = Labelled(name=sample.name, image=sample.image, prediction=prediction)
+            says.append(one.says())
+            yield one
+        if on_progress:
+            on_progress(done, len(samples))
