@@ -1,4 +1,4 @@
-"""What is written is what the other tools read, checked by their own readers where they are here."""
+"""What is written is what other tools read; where they are installed, they read it themselves."""
 
 import contextlib
 import io

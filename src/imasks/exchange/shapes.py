@@ -176,7 +176,8 @@ def fill(rings: Sequence[Ring], size: Size) -> Bools:
     flat = [[value for point in ring for value in point] for ring in rings if len(ring) >= 3]
     if not flat:
         return np.zeros(size, np.bool_)
-    return decode_rle(coco.merge(coco.frPyObjects(flat, *size)))
+    pixels: NDArray[np.uint8] = coco.decode(coco.merge(coco.frPyObjects(flat, *size)))
+    return pixels.astype(np.bool_)
 
 
 def place(pixels: Bools, corner: tuple[int, int], size: Size) -> Bools:
@@ -188,12 +189,6 @@ def place(pixels: Bools, corner: tuple[int, int], size: Size) -> Bools:
     if top < bottom and left < right:
         whole[top:bottom, left:right] = pixels[top - y : bottom - y, left - x : right - x]
     return whole
-
-
-def decode_rle(rle: Mapping[str, Any]) -> Bools:
-    """Decode COCO's compressed runs, bool [H,W]."""
-    pixels: NDArray[np.uint8] = need_coco().decode(rle)
-    return pixels.astype(np.bool_)
 
 
 def need_coco() -> ModuleType:
@@ -355,8 +350,10 @@ def _draw(sheet: Sheet, card: Card, size: Size) -> Drawn:
 
 
 def _shows(sheet: Sheet, card: Card) -> bool:
-    marks = [shape.label for shape in sheet.shapes if shape.label not in (None, INCONSISTENCY)]
-    return bool(marks) if card.task == "binary" else any(mark in card.classes for mark in marks)
+    marks = [shape.label for shape in sheet.shapes if shape.label != INCONSISTENCY]
+    if card.task == "binary":
+        return bool(marks)
+    return any(mark is None or mark in card.classes for mark in marks)
 
 
 def _reaches_beyond(points: Ring, size: Size) -> bool:
