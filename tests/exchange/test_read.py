@@ -233,9 +233,11 @@ def test_labelme(tmp_path, pictures, write):
     assert read_card(out).classes == ("cell",)
 
     circle = {"label": "big", "points": [[5, 4], [8, 4]], "shape_type": "circle"}
-    (folder / "c.json").write_text(json.dumps({"shapes": [circle], "imagePath": "c.png"}))
+    void = {**circle, "label": "__ignore__", "points": [[0, 7], [1, 8]], "shape_type": "rectangle"}
+    (folder / "c.json").write_text(json.dumps({"shapes": [circle, void], "imagePath": "c.png"}))
     _, out = write(read("labelme", folder), out="two")
     assert read_card(out).classes == ("background", "big", "cell")
+    assert mask_of(out, "c")[7, 0] == 255
     y, x = np.mgrid[:8, :10] + 0.5
     disk = (x - 5) ** 2 + (y - 4) ** 2 < 9
     assert ((mask_of(out, "c") == 1) ^ disk).sum() <= 4  # a polygon of many corners

@@ -17,7 +17,7 @@ from imasks.exchange.cvat import decode_runs, encode_runs, write_cvat
 from imasks.exchange.labelstudio import labelstudio_sheets, write_labelstudio
 from imasks.exchange.napari import write_napari
 from imasks.exchange.nnunet import label_values, write_nnunet
-from imasks.exchange.shapes import INCONSISTENCY
+from imasks.exchange.sheets import INCONSISTENCY
 
 from .conftest import CARDS, SIZE
 

@@ -18,7 +18,7 @@ from imasks.data.files import read_image, reason_of
 from imasks.data.folder import Sample, list_images, nfc, scan
 from imasks.errors import UserError
 from imasks.exchange.folder import plane_folders, write_planes
-from imasks.exchange.shapes import INCONSISTENCY, Sheets, drawing, ignoring
+from imasks.exchange.sheets import INCONSISTENCY, Sheets, drawing, ignoring
 from imasks.exchange.source import Draw, Drawn
 
 WHAT_TO_DO = ("drop", "ignore")  # with pixels still marked as inconsistent

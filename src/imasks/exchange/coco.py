@@ -14,15 +14,8 @@ import numpy as np
 from imasks.data.files import write_text
 from imasks.errors import UserError
 from imasks.exchange.labelled import About, Labelled
-from imasks.exchange.shapes import (
-    INCONSISTENCY,
-    Shape,
-    Sheet,
-    Sheets,
-    need_coco,
-    polygon,
-    source_of,
-)
+from imasks.exchange.shapes import Shape, need_coco, polygon
+from imasks.exchange.sheets import INCONSISTENCY, Sheet, Sheets, source_of
 from imasks.exchange.source import Bools, ReadOptions, Size, Source, malformed, read_json
 
 FILE = "annotations.json"

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -15,17 +16,8 @@ from imasks.data.files import atomic, write_text
 from imasks.errors import UserError
 from imasks.exchange.labelled import About, Labelled
 from imasks.exchange.palette import LABELMAP, read_label_map
-from imasks.exchange.shapes import (
-    INCONSISTENCY,
-    Shape,
-    Sheet,
-    Sheets,
-    ellipse,
-    place,
-    polygon,
-    rectangle,
-    source_of,
-)
+from imasks.exchange.shapes import Shape, ellipse, place, polygon, rectangle
+from imasks.exchange.sheets import INCONSISTENCY, Sheet, Sheets, source_of
 from imasks.exchange.source import Bools, ReadOptions, Size, Source, malformed
 from imasks.runs.colors import default_colors
 
@@ -140,14 +132,14 @@ def decode_runs(lengths: Sequence[int], size: Size) -> Bools:
     return pixels
 
 
-def _labels(about: About) -> list[dict[str, object]]:
+def _labels(about: About) -> list[dict[str, Any]]:
     """Describe the labels as CVAT's raw label editor takes them."""
     colors = list(about.card.colors)
     if not colors:
         found = default_colors(len(about.card.classes)).tolist()
         colors = [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in found]
     by_name = dict(zip(about.card.classes, colors, strict=True))
-    shown: list[dict[str, object]] = [
+    shown: list[dict[str, Any]] = [
         {"name": name, "color": by_name[name], "type": "mask", "attributes": []}
         for name in about.shown
     ]
@@ -168,12 +160,12 @@ def _labels(about: About) -> list[dict[str, object]]:
     ]
 
 
-def _declare(meta: ET.Element, label: dict[str, object]) -> None:
+def _declare(meta: ET.Element, label: dict[str, Any]) -> None:
     element = ET.SubElement(meta, "label")
     for key in ("name", "color", "type"):
         ET.SubElement(element, key).text = str(label[key])
     attributes = ET.SubElement(element, "attributes")
-    for one in label["attributes"]:  # type: ignore[attr-defined]
+    for one in label["attributes"]:
         attribute = ET.SubElement(attributes, "attribute")
         for key, value in one.items():
             text = "\n".join(value) if isinstance(value, list) else str(value)

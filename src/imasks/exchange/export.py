@@ -8,6 +8,9 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from imasks.data.files import ordered, read_image, reason_of, write_text
 from imasks.data.folder import Dataset, Sample, open_dataset
@@ -15,7 +18,7 @@ from imasks.errors import UserError
 from imasks.exchange.labelled import About, Labelled
 from imasks.exchange.model_card import FILE, Exported, model_card
 from imasks.exchange.registry import find_format
-from imasks.exchange.shapes import INCONSISTENCY
+from imasks.exchange.sheets import INCONSISTENCY
 from imasks.runs.choice import Chosen
 from imasks.runs.predictor import Predictor
 from imasks.runs.run import Run
@@ -140,7 +143,7 @@ def _labelled(
 ) -> Iterator[Labelled]:
     """Predict image after image; gather what is said of them, and what cannot be predicted."""
 
-    def read(sample: Sample) -> object:
+    def read(sample: Sample) -> NDArray[Any] | UserError:
         try:
             return read_image(sample.image)
         except UserError as error:
@@ -151,7 +154,7 @@ def _labelled(
         try:
             if isinstance(image, UserError):
                 raise image
-            prediction = predictor(image)  # type: ignore[arg-type]
+            prediction = predictor(image)
         except UserError as error:
             skipped.append((sample.image.name, reason_of(error)))
         else:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from imasks.data.card import Card
 from imasks.data.folder import Dataset
 from imasks.data.prepare import Preparation
-from imasks.exchange.shapes import INCONSISTENCY, has_background
+from imasks.exchange.sheets import INCONSISTENCY, has_background
 from imasks.exchange.source import Bools
 from imasks.runs.predictor import Prediction
 from imasks.tasks import Task

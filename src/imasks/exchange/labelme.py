@@ -15,19 +15,20 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from imasks.errors import UserError
-from imasks.exchange.shapes import (
-    Shape,
-    Sheet,
-    Sheets,
-    ellipse,
-    place,
-    polygon,
-    rectangle,
-    source_of,
+from imasks.exchange.shapes import Shape, ellipse, place, polygon, rectangle
+from imasks.exchange.sheets import Sheet, Sheets, source_of
+from imasks.exchange.source import (
+    BACKGROUND,
+    Bools,
+    ReadOptions,
+    Size,
+    Source,
+    malformed,
+    read_json,
 )
-from imasks.exchange.source import Bools, ReadOptions, Size, Source, malformed, read_json
 
 _FORM = "Labelme"
+LABELS = {"__ignore__": None, "_background_": BACKGROUND}  # Labelme's own words
 
 
 def read_labelme(source: Path, options: ReadOptions) -> Source:
@@ -46,7 +47,7 @@ def read_labelme(source: Path, options: ReadOptions) -> Source:
     left_out: Counter[str] = Counter()
     sheets = tuple(_sheet(path, left_out) for path in paths)
     found = Sheets(
-        labels=tuple(sorted({str(s.label) for sheet in sheets for s in sheet.shapes})),
+        labels=tuple(sorted({s.label for sheet in sheets for s in sheet.shapes if s.label})),
         sheets=sheets,
         inputs=tuple(paths),
         left_out=left_out,
@@ -80,7 +81,7 @@ def _sheet(path: Path, left_out: Counter[str]) -> Sheet:
 
 
 def _shape(path: Path, one: dict[str, Any]) -> Shape | None:
-    label, kind = str(one["label"]), one.get("shape_type", "polygon")
+    label, kind = LABELS.get(one["label"], str(one["label"])), one.get("shape_type", "polygon")
     points = [(float(x), float(y)) for x, y in one["points"]]
     match kind:
         case "polygon":

@@ -18,16 +18,8 @@ from imasks.data.files import IMAGE_SUFFIXES, atomic, write_text
 from imasks.errors import UserError
 from imasks.exchange.brush import decode_brush, encode_brush
 from imasks.exchange.labelled import About, Labelled
-from imasks.exchange.shapes import (
-    INCONSISTENCY,
-    Shape,
-    Sheet,
-    Sheets,
-    ellipse,
-    polygon,
-    rectangle,
-    source_of,
-)
+from imasks.exchange.shapes import Shape, ellipse, polygon, rectangle
+from imasks.exchange.sheets import INCONSISTENCY, Sheet, Sheets, source_of
 from imasks.exchange.source import Bools, ReadOptions, Size, Source, malformed, read_json
 
 FILE, CONFIG = "tasks.json", "labeling_config.xml"

@@ -17,7 +17,7 @@ from imasks.errors import UserError
 from imasks.exchange.folder import plane_folders
 from imasks.exchange.labelled import About, Labelled
 from imasks.exchange.masks import TABLE, table
-from imasks.exchange.shapes import ignoring
+from imasks.exchange.sheets import ignoring
 from imasks.exchange.source import Draw, Drawn, Size, foreground_value
 
 LABELS, UNSURE = "labels", "inconsistency"

@@ -19,7 +19,7 @@ from imasks.data.prepare import to_uint8
 from imasks.encoding import IGNORE
 from imasks.errors import UserError
 from imasks.exchange.labelled import About, Labelled
-from imasks.exchange.shapes import has_background, ignoring
+from imasks.exchange.sheets import has_background, ignoring
 from imasks.exchange.source import BACKGROUND, Draw, Drawn, Size, foreground_value
 
 FILE, SPLITS = "dataset.json", "splits_final.json"

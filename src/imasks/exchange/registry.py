@@ -22,7 +22,7 @@ from imasks.exchange.masks import masks_back, write_masks
 from imasks.exchange.napari import napari_back, write_napari
 from imasks.exchange.nnunet import nnunet_back, write_nnunet
 from imasks.exchange.palette import read_palette
-from imasks.exchange.shapes import Sheets, left_out_notes
+from imasks.exchange.sheets import Sheets, left_out_notes
 from imasks.exchange.source import Draw, ReadOptions, Source
 
 Use = Literal["read", "write", "back"]
