@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
@@ -98,7 +99,7 @@ def import_data(
         _say(note)
     for split, count in report.counts.items():
         _say(f"{split}/: {count} images.")
-    _say(f"Next: imasks check {out}")
+    _say(f"Next: imasks check {shlex.quote(str(out))}")
     _tell_skipped(report.skipped)
 
 

@@ -56,6 +56,8 @@ def trained(tmp_path_factory):
     root = tmp_path_factory.mktemp("trained")
     write_demo_dataset(root / "data", labeled=4, unlabeled=3, val=2, test=2, size=(32, 32))
     shutil.rmtree(root / "data" / "unlabeled" / "masks")
+    for path in sorted((root / "data" / "unlabeled" / "images").iterdir()):
+        path.rename(path.with_name(f"more_{path.name}"))  # or labeled ones would be called alike
     run = plan_run(
         open_dataset(root / "data"), root / "run", approaches=["LDT"], seeds=[0, 1], options=TINY
     )

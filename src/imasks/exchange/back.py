@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from imasks.exchange.folder import plane_folders, write_planes
 from imasks.exchange.sheets import INCONSISTENCY, Sheets, drawing, ignoring
 from imasks.exchange.source import Draw, Drawn
 
+FATES = ("labeled", "replaced", "unchanged")
 WHAT_TO_DO = ("drop", "ignore")  # with pixels still marked as inconsistent
 
 
@@ -94,59 +95,50 @@ def bring_back(
         on_progress: is called with (images drawn, images in all).
 
     Raises:
-        UserError: the data folder is none, no name is one of its images, a mask does not fit, or
-            labeled images have other masks and may not be replaced. Nothing was changed then.
+        UserError: the data folder is none, no name is one of its images, or labeled images have
+            other masks and may not be replaced. Nothing was changed then.
     """
     card = read_card(data / CARD_NAME)
     splits, _ = scan(data, card)
-    # an image that stands in two splits is labeled already
-    order = sorted(splits, key=lambda split: split != "unlabeled")
-    places = {one.name: (split, one) for split in order for one in splits[split]}
+    splits_of: defaultdict[str, list[tuple[str, Sample]]] = defaultdict(list)
+    for split, samples in splits.items():
+        for sample in samples:
+            splits_of[sample.name].append((split, sample))
+    places = {name: found[0] for name, found in splits_of.items() if len(found) == 1}
     here = {name: draw for name, draw in corrected.items() if name in places}
-    lost = [(name, f"{data} has no image of this name") for name in corrected if name not in places]
+    lost = [(name, _why_not(data, splits_of[name])) for name in corrected if name not in places]
     if corrected and not here:
         raise UserError(
-            f"{data} has none of the images",
-            value=shorten(corrected),
-            remedy="Give the data folder whose images were exported.",
+            f"{data} has none of the images, or not by unique names",
+            value=f"{lost[0][0]}: {lost[0][1]}",
+            remedy="Give the data folder whose images were exported, each name once.",
         )
     staging = data / f".{secrets.token_hex(8)}.tmp"
-    fresh, replaced, same, bad, found = [], [], [], [], Counter[str]()
+    drawn: list[_Drawn] = []
     try:
         for done, (name, draw) in enumerate(sorted(here.items()), start=1):
-            split, sample = places[name]
-            try:
-                drawn = _checked(draw, sample, card, options)
-            except UserError as error:
-                bad.append((name, reason_of(error)))
-            else:
-                found.update(drawn.notes)
-                if split == "unlabeled" or not sample.masks:
-                    fresh.append(name)
-                elif _equal(sample, drawn.planes, card):
-                    same.append(name)
-                else:
-                    replaced.append(name)
-                write_planes(staging, name, drawn.planes, card)
+            drawn.append(_stage(staging, name, *places[name], draw, card, options))
             if on_progress:
                 on_progress(done, len(here))
-        if replaced and not options.overwrite:
+        by_fate = {fate: tuple(o.name for o in drawn if o.fate == fate) for fate in FATES}
+        if by_fate["replaced"] and not options.overwrite:
             raise UserError(
                 f"{data}: images that are labeled already have other masks",
-                value=shorten(replaced),
+                value=shorten(by_fate["replaced"]),
                 remedy="Take them out, or say --overwrite to replace their masks.",
             )
         if not options.dry:
-            for name in (*fresh, *replaced):
+            for name in (*by_fate["labeled"], *by_fate["replaced"]):
                 _commit(data, staging, *places[name], card)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+    counts = Counter(note for one in drawn for note in one.notes)
     return Returned(
-        labeled=tuple(fresh),
-        replaced=tuple(replaced),
-        unchanged=tuple(same),
-        notes=(*notes, *(f"{count} {note}." for note, count in found.items())),
-        skipped=(*skipped, *lost, *bad),
+        labeled=by_fate["labeled"],
+        replaced=by_fate["replaced"],
+        unchanged=by_fate["unchanged"],
+        notes=(*notes, *(f"{count} {note}." for note, count in counts.items())),
+        skipped=(*skipped, *lost, *((one.name, one.reason) for one in drawn if one.reason)),
     )
 
 
@@ -186,6 +178,46 @@ def corrected_by(
         else:
             corrected[name] = drawing(sheet, card)
     return corrected, tuple(skipped)
+
+
+def _why_not(data: Path, found: Sequence[tuple[str, Sample]]) -> str:
+    """Say why masks of a name cannot be taken: it is no image's, or several images bear it."""
+    if not found:
+        return f"{data} has no image of this name"
+    return f"images in {' and '.join(split for split, _ in found)} have this name: rename one"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Drawn:
+    """What became of one image: a fate of `FATES`, or the reason why it is left out."""
+
+    name: str
+    fate: str = ""
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def _stage(
+    staging: Path,
+    name: str,
+    split: str,
+    sample: Sample,
+    draw: Draw,
+    card: Card,
+    options: BackOptions,
+) -> _Drawn:
+    """Draw and check the masks of one image, and write them beside the data folder's own."""
+    try:
+        drawn = _checked(draw, sample, card, options)
+    except UserError as error:
+        return _Drawn(name=name, reason=reason_of(error))
+    write_planes(staging, name, drawn.planes, card)
+    fate = "replaced"
+    if split == "unlabeled" or not sample.masks:
+        fate = "labeled"
+    elif _equal(sample, drawn.planes, card):
+        fate = "unchanged"
+    return _Drawn(name=name, fate=fate, notes=drawn.notes)
 
 
 def _checked(draw: Draw, sample: Sample, card: Card, options: BackOptions) -> Drawn:

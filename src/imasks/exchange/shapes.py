@@ -41,6 +41,7 @@ class Shape:
 
 def polygon(label: str | None, rings: Sequence[Sequence[tuple[float, float]]]) -> Shape:
     """Make a shape of one or several outlines; a pixel belongs to it if its centre does."""
+    need_coco()  # or every image would fail on its own
     closed = tuple(tuple((float(x), float(y)) for x, y in ring) for ring in rings)
     return Shape(
         label=label,
