@@ -96,7 +96,7 @@ def labelled():
                 areas={},
                 quality=quality,
             )
-            found.append(Labelled(name=sample.name, image=sample.image, prediction=prediction))
+            found.append(Labelled(sample=sample, prediction=prediction))
         # one image on which nothing is found and all agree
         empty = replace(found[0].prediction, mask=mask * 0, im=im & False, quality=None)
         found[0] = replace(found[0], prediction=empty)

@@ -184,6 +184,18 @@ def test_coco_runs_that_do_not_fill_the_image(coco_file, pictures, write, counts
     assert report.counts == {"labeled": 1}
 
 
+def test_names_lose_all_of_an_ending(coco_file, pictures, write):
+    import tifffile
+
+    one = {"image_id": 10, "category_id": 7, "segmentation": [SQUARE]}
+    images = pictures("d.png")
+    tifffile.imwrite(images / "a.ome.tif", np.zeros(SIZE, np.uint8))
+    path = coco_file(one, {**one, "image_id": 11}, names=("a.ome.tif", "d.png"))
+    _, out = write(read("coco", path, images=images))
+    assert sorted(path.name for path in (out / "labeled" / "masks").iterdir()) == ["a.png", "d.png"]
+    assert (out / "labeled" / "images" / "a.tif").exists()
+
+
 def test_broken_files_and_wrong_wishes(tmp_path, coco_file, pictures):
     images = pictures("a.png")
     (tmp_path / "broken.json").write_text('{"images": [')

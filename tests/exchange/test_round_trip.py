@@ -167,6 +167,24 @@ def test_what_does_not_fit_is_skipped_or_refused(make_data, labelled, tmp_path):
         returned(folder, out, "masks")
 
 
+def test_pages_of_a_stack_go_out_but_cannot_come_back(make_data, labelled, tmp_path):
+    import tifffile
+
+    folder = make_data(CARDS["binary"], unlabeled=1)
+    pages = np.random.default_rng(0).integers(0, 256, (2, 17, 23, 3), np.uint8)
+    stack = folder / "unlabeled" / "images" / "stack.tif"
+    tifffile.imwrite(stack, pages, photometric="rgb")
+    about, found = labelled(folder)
+    out = tmp_path / "out"
+    out.mkdir()
+    FORMATS["coco"].write(out, about, found)
+    report = returned(folder, out, "coco")
+    assert report.labeled == ("u 0",)
+    assert dict(report.skipped).keys() == {"stack_page1", "stack_page2"}
+    assert "page of a stack" in dict(report.skipped)["stack_page1"]
+    assert stack.exists()
+
+
 @pytest.mark.parametrize("format_name", ["coco", "cvat"])
 def test_images_without_shapes_stay_unlabeled_unless_told(
     make_data, labelled, tmp_path, format_name

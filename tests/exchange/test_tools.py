@@ -72,7 +72,7 @@ def test_cvat_xml_follows_its_description(export):
     images = root.findall("image")
     for number, (image, one) in enumerate(zip(images, found, strict=True)):
         H, W = SIZE
-        assert (image.get("id"), image.get("name")) == (str(number), one.image.name)
+        assert (image.get("id"), image.get("name")) == (str(number), one.file)
         assert (image.get("width"), image.get("height")) == (str(W), str(H))
         said = {a.get("name"): float(a.text) for a in image.findall("tag/attribute")}
         assert said == one.says()
@@ -93,7 +93,7 @@ def test_datumaro_reads_cvat(export):
     about, found, out = export(write_cvat)
     (out / "images").mkdir()
     for one in found:
-        (out / "images" / one.image.name).write_bytes(one.image.read_bytes())
+        (out / "images" / one.file).write_bytes(one.sample.image.read_bytes())
     data = datumaro.Dataset.import_from(str(out), "cvat")
     labels = data.categories()[datumaro.AnnotationType.label]
     items = {item.id: item for item in data}
@@ -227,6 +227,30 @@ def test_nnunet_data_sets_follow_its_description(export):
         for name, pixels in zip(about.shown, about.class_regions(one.prediction), strict=True):
             own = np.isin(ids, labels[name])
             np.testing.assert_array_equal(own, pixels & ~one.prediction.im)
+
+
+def test_nnunet_takes_channels_that_are_no_colours_one_by_one(make_data, labelled, tmp_path):
+    from dataclasses import replace
+
+    import tifffile
+
+    folder = make_data(CARDS["binary"])
+    pixels = RNG.integers(0, 256, (*SIZE, 2), np.uint8)
+    for path in folder.glob("*/images/*.png"):
+        options = {"photometric": "minisblack", "planarconfig": "contig"}
+        tifffile.imwrite(path.with_suffix(".tif"), pixels, **options)
+        path.unlink()
+    about, found = labelled(folder)
+    about = replace(about, preparation=replace(about.preparation, channels=2))
+    out = tmp_path / "out"
+    out.mkdir()
+    write_nnunet(out, about, found)
+    (inner,) = out.iterdir()
+    names = json.loads((inner / "dataset.json").read_text())["channel_names"]
+    assert names == {"0": "channel 1", "1": "channel 2"}
+    for number in (0, 1):
+        saved = read_image(inner / "imagesTr" / f"labeled_l 0_{number:04}.png")
+        np.testing.assert_array_equal(saved[..., 0], pixels[..., number])
 
 
 def test_nnunet_cannot_hold_many_overlapping_classes():

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from imasks.data.card import CARD_NAME, Card, encode_mask, read_card, read_labels, shorten
 from imasks.data.files import read_image, reason_of
-from imasks.data.folder import Sample, list_images, nfc, scan
+from imasks.data.folder import Sample, list_images, scan, stem_of
 from imasks.errors import UserError
 from imasks.exchange.folder import plane_folders, write_planes
 from imasks.exchange.sheets import INCONSISTENCY, Sheets, drawing, ignoring
@@ -104,7 +104,11 @@ def bring_back(
     for split, samples in splits.items():
         for sample in samples:
             splits_of[sample.name].append((split, sample))
-    places = {name: found[0] for name, found in splits_of.items() if len(found) == 1}
+    places = {
+        name: found[0]
+        for name, found in splits_of.items()
+        if len(found) == 1 and found[0][1].page is None
+    }
     here = {name: draw for name, draw in corrected.items() if name in places}
     lost = [(name, _why_not(data, splits_of[name])) for name in corrected if name not in places]
     if corrected and not here:
@@ -165,7 +169,7 @@ def corrected_by(
     corrected: dict[str, Draw] = {}
     skipped = []
     for sheet in found.sheets:
-        name = nfc(Path(sheet.image.replace("\\", "/")).stem)
+        name = stem_of(Path(sheet.image.replace("\\", "/")))
         classes = [s.label for s in sheet.shapes if s.label not in (None, INCONSISTENCY)]
         if not classes and not sheet.done and not empty:
             skipped.append((name, "it has no shapes; --empty takes it as showing no class"))
@@ -184,6 +188,8 @@ def _why_not(data: Path, found: Sequence[tuple[str, Sample]]) -> str:
     """Say why masks of a name cannot be taken: it is no image's, or several images bear it."""
     if not found:
         return f"{data} has no image of this name"
+    if len(found) == 1:
+        return "it is a page of a stack: save the pages as files of their own"
     return f"images in {' and '.join(split for split, _ in found)} have this name: rename one"
 
 
@@ -222,7 +228,7 @@ def _stage(
 
 def _checked(draw: Draw, sample: Sample, card: Card, options: BackOptions) -> Drawn:
     """Draw the masks of one image, and see that they are what the data folder can hold."""
-    H, W = read_image(sample.image).shape[:2]
+    H, W = read_image(sample.image, pages=card.pages).shape[:2]
     drawn = draw((H, W))
     planes = drawn.planes
     if options.inconsistency == "ignore" and drawn.im is not None:

@@ -98,7 +98,7 @@ def write_coco(out: Path, about: About, labelled: Iterable[Labelled]) -> None:
         images.append(
             {
                 "id": number,
-                "file_name": one.image.name,
+                "file_name": one.file,
                 "height": height,
                 "width": width,
                 **one.says(),

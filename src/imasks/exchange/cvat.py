@@ -97,7 +97,7 @@ def write_cvat(out: Path, about: About, labelled: Iterable[Labelled]) -> None:
     for number, one in enumerate(labelled):
         H, W = one.prediction.im.shape
         image = ET.SubElement(
-            root, "image", id=str(number), name=one.image.name, width=str(W), height=str(H)
+            root, "image", id=str(number), name=one.file, width=str(W), height=str(H)
         )
         for order, (name, pixels) in enumerate(about.regions(one.prediction)):
             if pixels.any():

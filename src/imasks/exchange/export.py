@@ -143,9 +143,11 @@ def _labelled(
 ) -> Iterator[Labelled]:
     """Predict image after image; gather what is said of them, and what cannot be predicted."""
 
+    pages = predictor.preparation.pages
+
     def read(sample: Sample) -> NDArray[Any] | UserError:
         try:
-            return read_image(sample.image)
+            return read_image(sample.image, page=sample.page, pages=pages)
         except UserError as error:
             return error
 
@@ -156,9 +158,9 @@ def _labelled(
                 raise image
             prediction = predictor(image)
         except UserError as error:
-            skipped.append((sample.image.name, reason_of(error)))
+            skipped.append((sample.name, reason_of(error)))
         else:
-            one = Labelled(name=sample.name, image=sample.image, prediction=prediction)
+            one = Labelled(sample=sample, prediction=prediction)
             says.append(one.says())
             yield one
         if on_progress:

@@ -9,7 +9,7 @@ import numpy as np
 
 from imasks.data.card import CUT, Card
 from imasks.data.files import UnreadableFile, is_lossy, read_mask
-from imasks.data.folder import list_images, nfc, visible
+from imasks.data.folder import list_images, stem_of, visible
 from imasks.errors import UserError
 from imasks.exchange.source import (
     Drawn,
@@ -63,7 +63,7 @@ def _entry(folder: Path, card: Card, *, empty: bool) -> Entry:
     masks = tuple(path for paths in list_images(folder / "masks")[0].values() for path in paths)
     annotated = bool(masks) or (empty and (folder / "masks").is_dir())
     return Entry(
-        name=nfc(images[0].stem),
+        name=stem_of(images[0]),
         image=images[0],
         draw=partial(_draw, masks, card) if annotated else None,
         sources=masks,

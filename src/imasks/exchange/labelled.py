@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imasks.data.card import Card
-from imasks.data.folder import Dataset
+from imasks.data.folder import Dataset, Sample
 from imasks.data.prepare import Preparation
 from imasks.exchange.sheets import INCONSISTENCY, has_background
 from imasks.exchange.source import Bools
@@ -29,14 +28,23 @@ class Labelled:
     """One unlabeled image and its prediction.
 
     Args:
-        name: of the image in the data folder, without suffix.
-        image: the image file.
+        sample: the image in the data folder.
         prediction: at the image's own size.
     """
 
-    name: str
-    image: Path
+    sample: Sample
     prediction: Prediction
+
+    @property
+    def name(self) -> str:
+        """What the image is called in the data folder, without suffix."""
+        return self.sample.name
+
+    @property
+    def file(self) -> str:
+        """Its file name; a page of a stack is called like a file of its own."""
+        image = self.sample.image
+        return image.name if self.sample.page is None else f"{self.name}{image.suffix}"
 
     def says(self) -> dict[str, float]:
         """Return the numbers of this image, from 0 to 1; `quality` only where there is one."""

@@ -110,7 +110,7 @@ def _task(about: About, one: Labelled) -> dict[str, Any]:
     }
     if "quality" in said:
         prediction["score"] = said["quality"]
-    return {"data": {IMAGE_KEY: one.image.name, **said}, "predictions": [prediction]}
+    return {"data": {IMAGE_KEY: one.file, **said}, "predictions": [prediction]}
 
 
 def _region(key: str, name: str, pixels: Bools) -> dict[str, Any]:

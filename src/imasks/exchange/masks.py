@@ -72,7 +72,7 @@ def table(rows: Iterable[Labelled]) -> str:
     columns = ["file", "quality", "agreement", "im_share", "confidence"]
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({"file": one.image.name, **one.says()} for one in rows)
+    writer.writerows({"file": one.file, **one.says()} for one in rows)
     return text.getvalue()
 
 

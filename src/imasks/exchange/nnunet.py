@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from imasks.data.card import Card, read_labels, shorten
 from imasks.data.files import UnreadableFile, read_image, read_mask, write_png, write_text
-from imasks.data.folder import list_images
+from imasks.data.folder import Sample, list_images
 from imasks.data.prepare import to_uint8
 from imasks.encoding import IGNORE
 from imasks.errors import UserError
@@ -51,14 +51,15 @@ def write_nnunet(out: Path, about: About, labelled: Iterable[Labelled]) -> None:
     for name in ("imagesTr", "labelsTr"):
         (folder / name).mkdir(parents=True)
     fold: dict[str, list[str]] = {"train": [], "val": []}
-    for case, part, image, ids in _true_cases(about):
-        _write_case(folder, case, image, ids, about)
+    for case, part, sample, ids in _true_cases(about):
+        _write_case(folder, case, sample, ids, about)
         fold[part].append(case)
     for one in labelled:
         ids = to_ids(one.prediction.mask, one.prediction.im, card)
-        _write_case(folder, PREFIX + one.name, one.image, ids, about)
+        _write_case(folder, PREFIX + one.name, one.sample, ids, about)
         fold["train"].append(PREFIX + one.name)
-    channels = ("R", "G", "B") if about.preparation.channels == 3 else ("grey",)
+    C = about.preparation.channels
+    channels = ("R", "G", "B") if C == 3 else tuple(f"channel {c}" for c in range(1, C + 1))
     content: dict[str, Any] = {
         "name": card.name,
         "description": f"predicted masks by {about.model}",
@@ -139,22 +140,28 @@ def nnunet_back(source: Path, card: Card) -> dict[str, Draw]:
 
 def _true_cases(
     about: About,
-) -> Iterator[tuple[str, str, Path, NDArray[np.uint8]]]:
+) -> Iterator[tuple[str, str, Sample, NDArray[np.uint8]]]:
     """Give case, fold part, image and label file of the labeled and validation images."""
     card = about.card
     for split, part in (("labeled", "train"), ("val", "val")):
         for sample in about.dataset.splits[split]:
-            labels = read_labels(sample.masks, card, None)
+            labels = read_labels(sample.masks, card, None, page=sample.page)
             void = (labels == IGNORE).any(0)
             mask = np.maximum(labels, 1) - np.uint8(1) if card.task == "multiclass" else labels == 1
             planes = mask.astype(np.uint8)
             ids = to_ids(planes if card.task == "multilabel" else planes[0], void, card)
-            yield f"{split}_{sample.name}", part, sample.image, ids
+            yield f"{split}_{sample.name}", part, sample, ids
 
 
-def _write_case(folder: Path, case: str, path: Path, ids: NDArray[np.uint8], about: About) -> None:
-    image = to_uint8(read_image(path), about.preparation, source=path)
-    write_png(folder / "imagesTr" / f"{case}_0000{ENDING}", image)
+def _write_case(
+    folder: Path, case: str, sample: Sample, ids: NDArray[np.uint8], about: About
+) -> None:
+    """Write the label file and the image: one file, or one a channel where they are no colours."""
+    prep, path = about.preparation, sample.image
+    image = to_uint8(read_image(path, page=sample.page, pages=prep.pages), prep, source=path)
+    parts = [image] if prep.channels == 3 else np.split(image, prep.channels, axis=2)
+    for number, part in enumerate(parts):
+        write_png(folder / "imagesTr" / f"{case}_{number:04}{ENDING}", part)
     write_png(folder / "labelsTr" / f"{case}{ENDING}", ids)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from imasks.data.card import Card, shorten
 from imasks.data.files import IMAGE_SUFFIXES
-from imasks.data.folder import nfc, visible
+from imasks.data.folder import nfc, stem_of, visible
 from imasks.encoding import IGNORE, TaskName
 from imasks.errors import UserError
 
@@ -234,7 +234,8 @@ class Finder:
 
 def entry_name(place: str) -> str:
     """Name an image by its path below the images' folder, without suffix and folders."""
-    return nfc(PurePosixPath(place).with_suffix("").as_posix().replace("/", "__"))
+    path = Path(place)
+    return "__".join((*map(nfc, path.parent.parts), stem_of(path)))
 
 
 def check_names(entries: Iterable[Entry], where: Path) -> tuple[Entry, ...]:
