@@ -18,8 +18,9 @@ LAYERS = [
     ["training", "labelling"],
     ["approaches"],
     ["runs"],
+    ["review"],
     ["api", "demo"],
-    ["cli"],
+    ["cli", "cli_review"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
