@@ -1,23 +1,32 @@
 """The page in a real browser: keys, brush, conflict; what it does is read from the disk."""
 
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
+from imasks.data.card import Card
 from tests.browser import console_errors
+from tests.review.conftest import serving
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def page(browser, server):
+@contextmanager
+def opened(browser, server):
     console_errors(browser)  # of other pages
     browser.get(server.url)
     wait(lambda: shown(browser))
     yield browser
     assert console_errors(browser) == []
     browser.get("about:blank")
+
+
+@pytest.fixture
+def page(browser, server):
+    with opened(browser, server) as found:
+        yield found
 
 
 def wait(happened, seconds=20):
@@ -40,6 +49,17 @@ def press(page, *keys):
     for key in keys:
         actions.send_keys(key)
     actions.perform()
+
+
+def click(page, item, x, y):
+    """Click one pixel of the image."""
+    from selenium.webdriver import ActionChains
+
+    sheet = page.find_element("id", "sheet")
+    scale = sheet.size["width"] / item.width
+    move = ((x + 0.5 - item.width / 2) * scale, (y + 0.5 - item.height / 2) * scale)
+    actions = ActionChains(page, duration=10)
+    actions.move_to_element_with_offset(sheet, *map(round, move)).click().perform()
 
 
 def saved(session, place, version):
@@ -72,28 +92,17 @@ def test_keys_decide_and_move_on(page, session):
 
 
 def test_the_mouse_paints_erases_and_undoes(page, session):
-    from selenium.webdriver import ActionChains
-
     item = session.items[0]
     before = session.predicted(item)
     page.execute_script("document.getElementById('size').value = 1")
-    sheet = page.find_element("id", "sheet")
-    scale = sheet.size["width"] / item.width
-
-    def click(x, y):
-        move = ((x + 0.5 - item.width / 2) * scale, (y + 0.5 - item.height / 2) * scale)
-        ActionChains(page, duration=10).move_to_element_with_offset(
-            sheet, *map(round, move)
-        ).click().perform()
-
     value = int(before[0, 5, 9])
     press(page, "e" if value else "1")
-    click(9, 5)
+    click(page, item, 9, 5)
     decision, labels = saved(session, 0, 1)
     assert (decision.state, decision.changed) == (None, 1)
     assert np.argwhere(labels != before).tolist() == [[0, 5, 9]]
     press(page, "1" if value else "e")
-    click(9, 5)
+    click(page, item, 9, 5)
     np.testing.assert_array_equal(saved(session, 0, 2)[1], before)
     press(page, "z")
     np.testing.assert_array_equal(saved(session, 0, 3)[1], labels)
@@ -122,6 +131,39 @@ def test_the_keyboard_paints_too(page, session):
     assert page.switch_to.active_element.get_attribute("id") == "stage"
     pressed = page.find_elements("css selector", "#tools [aria-pressed=true]")
     assert [button.text.split("\n")[0] for button in pressed] == ["EraserE"]
+
+
+@pytest.mark.parametrize(
+    ("card", "keys", "values"),
+    [
+        (
+            Card(name="", task="multiclass", classes=("a", "b", "c"), ignore=7),
+            "3ve1",
+            [[3], [255], [2], [1]],  # the eraser brings back what is predicted: b
+        ),
+        (
+            Card(name="", task="multilabel", classes=("a", "b"), ignore=255),
+            "2v1e",
+            [[0, 1], [255, 255], [1, 255], [0, 255]],  # it erases the class that was painted
+        ),
+    ],
+)
+def test_every_task_is_painted_in_its_own_way(browser, drawn_session, card, keys, values):
+    plane = np.zeros((24, 40), np.uint8)
+    planes = [plane + 1] if card.task == "multiclass" else [plane, plane]
+    session = drawn_session(card, *planes)
+    (item,) = session.items
+    with serving(session) as server, opened(browser, server) as page:
+        page.execute_script("document.getElementById('size').value = 1")
+        for version, (key, value) in enumerate(zip(keys, values, strict=True), start=1):
+            press(page, key)
+            click(page, item, 30, 20)
+            _, labels = saved(session, 0, version)
+            assert labels[:, 20, 30].tolist() == value
+            assert (labels != session.predicted(item)).any(0).sum() <= 1
+        facts = page.find_element("id", "facts").text
+        assert "Expected miou\n0.50" in facts
+        assert "25.0 %" in facts
 
 
 @pytest.mark.parametrize("mine", [True, False])

@@ -173,7 +173,9 @@ def test_a_second_tab_with_an_old_version_is_refused_and_told(client, name):
         ({"state": "perhaps"}, b""),
         ({"base": "x"}, b""),
         ({"base": "-1"}, b""),
+        ({"base": "9" * 5000}, b""),
         ({"state": "accepted"}, bytes(31 * 32)),
+        ({"state": "accepted"}, bytes(33 * 32)),
         ({"state": "accepted"}, bytes([2]) * (32 * 32)),
         ({"state": "accepted"}, bytes([255]) * (32 * 32)),  # this data set ignores no pixels
     ],
@@ -181,6 +183,24 @@ def test_a_second_tab_with_an_old_version_is_refused_and_told(client, name):
 def test_requests_that_make_no_sense_change_nothing(client, session, name, query, body):
     assert client.save(name, body=body, **query)[0] == 400
     assert session.decision(session.items[0]).version == 0
+
+
+def test_a_refused_mask_does_not_begin_the_next_request(client):
+    connection = http.client.HTTPConnection(client.host, client.port, timeout=30)
+    for token, status in (("wrong", 403), (client.token, 404)):
+        connection.request("POST", "/api/review", bytes(500), {"X-Token": token})
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == status
+    connection.request("GET", "/api/review", headers={"X-Token": client.token})
+    answer = connection.getresponse()
+    answer.read()
+    assert answer.status == 200
+    connection.close()
+
+
+def test_paths_that_make_no_sense_are_refused(client):
+    assert client.ask("http://[/api/review")[0] == 400
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from functools import cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
+from math import prod
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -77,6 +78,8 @@ class Server(ThreadingHTTPServer):
     def __init__(self, session: Session, port: int = 0) -> None:
         super().__init__((ADDRESS, port), Handler)
         self.session = session
+        planes = session.task.planes
+        self.largest = max(planes * item.height * item.width for item in session.items)
         self.token = secrets.token_urlsafe(24)
         # no foreign site can be called by these names
         self.hosts = {f"{name}:{self.server_port}" for name in (ADDRESS, "localhost")}
@@ -133,13 +136,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, action: Any) -> None:
         try:
-            url = urlsplit(self.path)
-            query = {key: values[-1] for key, values in parse_qs(url.query).items()}
-            parts = [unquote(part) for part in url.path.split("/")[1:]]
+            parts, query = _asked(self.path)
+            body = self._body()  # read whatever comes of it, or it would begin the next request
             self._check(query, page=parts == [""])
-            action(parts, query)
+            action(parts, query, body)
         except Refused as refused:
-            self.close_connection = True  # its body may not have been read
             self._send(JSON, json.dumps(refused.content).encode(), status=refused.status)
         except (UserError, OSError) as error:
             if isinstance(error, ConnectionError | TimeoutError):
@@ -147,6 +148,16 @@ class Handler(BaseHTTPRequestHandler):
                 return
             status = HTTPStatus.INTERNAL_SERVER_ERROR
             self._send(JSON, json.dumps({"message": str(error)}).encode(), status=status)
+
+    def _body(self) -> bytes:
+        length = _whole(self.headers.get("Content-Length", "0"))
+        if length is None or length > self.server.largest or "Transfer-Encoding" in self.headers:
+            self.close_connection = True
+            raise Refused(HTTPStatus.BAD_REQUEST, "No mask is so large.")
+        body = self.rfile.read(length)
+        if len(body) != length:
+            raise ConnectionError("the page left while it sent a mask")
+        return body
 
     def _check(self, query: dict[str, str], *, page: bool) -> None:
         hosts = self.headers.get_all("Host", [])
@@ -165,7 +176,7 @@ class Handler(BaseHTTPRequestHandler):
                 "The token is missing or old. Open the address that `imasks review` shows now.",
             )
 
-    def _get(self, parts: list[str], query: dict[str, str]) -> None:
+    def _get(self, parts: list[str], query: dict[str, str], body: bytes) -> None:
         session = self.server.session
         match parts:
             case [""]:
@@ -187,20 +198,21 @@ class Handler(BaseHTTPRequestHandler):
             case _:
                 raise Refused(HTTPStatus.NOT_FOUND, "There is nothing here.")
 
-    def _post(self, parts: list[str], query: dict[str, str]) -> None:
+    def _post(self, parts: list[str], query: dict[str, str], body: bytes) -> None:
         match parts:
             case ["api", "items", name]:
                 item = self._item(name)
             case _:
                 raise Refused(HTTPStatus.NOT_FOUND, "There is nothing here.")
-        labels = self._labels(item)
+        labels = self._labels(item, body)
         state: State | None = next((s for s in STATES if s == query.get("state")), None)
-        if state != query.get("state") or not query.get("base", "").isdigit():
+        base = _whole(query.get("base", ""))
+        if state != query.get("state") or base is None:
             raise Refused(HTTPStatus.BAD_REQUEST, "The request cannot be understood.")
         session = self.server.session
         try:
             decision = session.save(
-                item, base=int(query["base"]), state=state, labels=labels, seen=query.get("seen")
+                item, base=base, state=state, labels=labels, seen=query.get("seen")
             )
         except Stale as stale:
             message = f"{name} was changed elsewhere."
@@ -220,18 +232,14 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(HTTPStatus.NOT_FOUND, f"There is no image called {name}.")
         return item
 
-    def _labels(self, item: Item) -> Bytes | None:
-        """Read the mask in the request, uint8 [P, H, W]; None if there is none."""
+    def _labels(self, item: Item, body: bytes) -> Bytes | None:
+        """Check the mask in a request, uint8 [P, H, W]; None if there is none."""
         session = self.server.session
         shape = (session.task.planes, item.height, item.width)
-        length = self.headers.get("Content-Length", "")
-        if length not in ("0", str(np.prod(shape))) or "Transfer-Encoding" in self.headers:
-            raise Refused(HTTPStatus.BAD_REQUEST, f"A mask must be {np.prod(shape)} bytes.")
-        if length == "0":
+        if not body:
             return None
-        body = self.rfile.read(int(length))
-        if len(body) != int(length):
-            raise ConnectionError("the page left while it sent a mask")
+        if len(body) != prod(shape):
+            raise Refused(HTTPStatus.BAD_REQUEST, f"A mask must be {prod(shape)} bytes.")
         labels = np.frombuffer(body, np.uint8).reshape(shape)
         multiclass = session.task.name == "multiclass"
         least, most = (1, len(session.task.classes)) if multiclass else (0, 1)
@@ -250,6 +258,7 @@ class Handler(BaseHTTPRequestHandler):
             "Content-Type": kind,
             "Content-Length": str(len(body)),
             "Cache-Control": "no-store",
+            "Connection": "close" if self.close_connection else "keep-alive",
             "Referrer-Policy": "no-referrer",
             "X-Content-Type-Options": "nosniff",
             "Cross-Origin-Resource-Policy": "same-origin",
@@ -259,6 +268,21 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+
+
+def _asked(path: str) -> tuple[list[str], dict[str, str]]:
+    """Take a path apart: its parts and what follows the question mark."""
+    try:
+        url = urlsplit(path)
+        query = parse_qs(url.query)
+    except ValueError as error:
+        raise Refused(HTTPStatus.BAD_REQUEST, "The request cannot be understood.") from error
+    parts = [unquote(part) for part in url.path.split("/")[1:]]
+    return parts, {key: values[-1] for key, values in query.items()}
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) < 16 else None
 
 
 @cache

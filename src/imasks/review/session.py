@@ -214,7 +214,10 @@ def open_session(
     dataset = _dataset(run, data)
     folder = run.folder / REVIEW
     if run.config.review is not None and not folder.exists():
-        shutil.copytree(run.folder / REVIEWED, folder)
+        partial = folder.with_name(f".{REVIEW}.tmp")
+        shutil.rmtree(partial, ignore_errors=True)  # of a start that was killed
+        shutil.copytree(run.folder / REVIEWED, partial)
+        partial.replace(folder)
     decisions = Decisions.begin(folder, dataset.card)
     chosen = choose(run, approach=approach, seed=seed)
     out = folder / PREDICTED
