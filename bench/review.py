@@ -34,7 +34,8 @@ from imasks.data.decisions import Decisions
 from imasks.data.files import write_text
 from imasks.data.folder import Dataset, open_dataset
 from imasks.errors import UserError
-from imasks.review.session import Session, open_session
+from imasks.review.opening import open_session
+from imasks.review.session import Session
 from imasks.runs.options import Options
 from imasks.runs.run import Run, default_workers, plan_run
 

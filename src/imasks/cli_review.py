@@ -39,8 +39,8 @@ def review(
     Accept, correct or reject them; everything is saved at once in RUN/review, and
     `imasks train DATA --review RUN/review` learns from it.
     """
+    from imasks.review.opening import decided_files, open_session
     from imasks.review.server import serve
-    from imasks.review.session import decided_files, open_session
     from imasks.runs.run import open_run
 
     opened = open_run(run)

@@ -12,8 +12,9 @@ from imasks.data.files import write_png
 from imasks.data.folder import open_dataset
 from imasks.data.prepare import Preparation
 from imasks.data.synthetic import write_demo_dataset
+from imasks.review.opening import open_session
 from imasks.review.server import Server
-from imasks.review.session import Item, Session, open_session
+from imasks.review.session import Item, Session
 from imasks.runs.choice import Chosen
 from imasks.runs.options import Options
 from imasks.runs.run import open_run, plan_run, work

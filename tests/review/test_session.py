@@ -9,8 +9,9 @@ import pytest
 from imasks.data.decisions import Stale
 from imasks.data.files import read_image, write_png
 from imasks.errors import UserError
-from imasks.review import session as module
-from imasks.review.session import Outdated, decided_files, open_session, tag
+from imasks.review import opening as module
+from imasks.review.opening import decided_files, open_session
+from imasks.review.session import Outdated, tag
 from imasks.runs.predictor import predictor_of
 from imasks.runs.run import open_run
 
