@@ -43,8 +43,14 @@ def home(tmp_path_factory):
 
 def review_one(process):
     """Reject the first image, as a person does on the page, and stop."""
-    url = next(line.split()[1] for line in process.stdout if line.startswith("Open "))
-    root, token = url.split("/?token=")
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("Open "):
+            break
+    assert said, "it said nothing"
+    assert said[-1].startswith("Open "), "".join(said)
+    root, token = said[-1].split()[1].split("/?token=")
 
     def ask(path, **more):
         request = urllib.request.Request(f"{root}/api/{path}", headers={"X-Token": token}, **more)
