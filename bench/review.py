@@ -154,7 +154,9 @@ def _review(session: Session, dataset: Dataset, names: Sequence[str], folder: Pa
     for name in names:
         item, sample = session.by_name[name], samples[name]
         decision = decisions.read(name)
-        truth = read_labels(sample.masks, dataset.card, (item.height, item.width))
+        truth = read_labels(
+            sample.masks, dataset.card, (item.height, item.width), page=sample.mask_page
+        )
         if decision is None:
             decision = decisions.save(
                 name,

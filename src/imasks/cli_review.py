@@ -39,14 +39,15 @@ def review(
     Accept, correct or reject them; everything is saved at once in RUN/review, and
     `imasks train DATA --review RUN/review` learns from it.
     """
-    from imasks.review.opening import decided_files, open_session
+    from imasks.review.opening import decided, open_session
     from imasks.review.server import serve
     from imasks.runs.run import open_run
 
     opened = open_run(run)
     if list_only:
-        for state, path in decided_files(opened, data=data):
-            typer.echo(f"{state}\t{path}")
+        for state, sample in decided(opened, data=data):
+            page = "" if sample.page is None else f"\tpage {sample.page + 1}"
+            typer.echo(f"{state}\t{sample.image}{page}")
         return
     with Progress(console=console, transient=True) as bar:
         tasks = {name: bar.add_task(name, total=None) for name in ("predicting", "ordering")}

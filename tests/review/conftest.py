@@ -91,7 +91,16 @@ def drawn_session(tmp_path):
         (predicted / "inconsistency").mkdir()
         write_png(predicted / "inconsistency" / image.name, np.zeros_like(planes[0]))
         height, width = planes[0].shape
-        item = Item(name="grey", path=image, height=height, width=width, im_share=0.25, quality=0.5)
+        item = Item(
+            name="grey",
+            path=image,
+            page=None,
+            result="grey",
+            height=height,
+            width=width,
+            im_share=0.25,
+            quality=0.5,
+        )
         return Session(
             folder=tmp_path / "review",
             task=make_task(card.task, card.classes),

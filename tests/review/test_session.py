@@ -1,3 +1,4 @@
+import io
 import os
 import shutil
 from dataclasses import replace
@@ -5,12 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 
+from imasks.data.arrays import load_arrays, prepare
 from imasks.data.decisions import Stale
 from imasks.data.files import read_image, write_png
+from imasks.data.folder import open_dataset
+from imasks.data.reviewed import apply_review
 from imasks.errors import UserError
 from imasks.review import opening as module
-from imasks.review.opening import decided_files, open_session
+from imasks.review.opening import decided, open_session
 from imasks.review.session import Outdated, tag
 from imasks.runs.predictor import predictor_of
 from imasks.runs.run import open_run
@@ -74,7 +80,7 @@ def test_accepting_takes_the_mask_that_was_seen(session):
 def test_what_was_decided_is_listed_with_its_files(run, session):
     for item, state in zip(session.items, ("rejected", "to_label", None), strict=False):
         session.save(item, base=0, state=state, labels=None, seen=None)
-    found = decided_files(run)
+    found = [(state, sample.image) for state, sample in decided(run)]
     assert sorted(found) == [
         ("rejected", session.items[0].path),
         ("to_label", session.items[1].path),
@@ -106,6 +112,42 @@ def test_images_that_cannot_be_read_are_skipped_with_a_reason(run, session):
             assert "broken.png: is not an image" in reason
     finally:
         broken.unlink()
+
+
+def test_pages_of_a_stack_are_images_of_their_own(run, session):
+    stack = session.items[0].path.with_name("stack.ome.tif")
+    pages = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    try:
+        tifffile.imwrite(stack, pages, photometric="rgb", metadata={"axes": "TYXS"})
+        again = open_session(run, device="cpu")
+        assert len(again.items) == 8
+        predictor = predictor_of(run, device="cpu")
+        for number, name in enumerate(("stack_page1", "stack_page2")):
+            item = again.by_name[name]
+            with Image.open(io.BytesIO(again.picture(item))) as shown:
+                np.testing.assert_array_equal(np.asarray(shown), pages[number])
+            np.testing.assert_array_equal(again.predicted(item)[0], predictor(pages[number]).mask)
+            assert again.inconsistency(item).shape == (32, 32)
+        labels = np.zeros((1, 32, 32), np.uint8)
+        again.save(item, base=0, state="accepted", labels=labels, seen=None)
+        assert [(state, sample.page) for state, sample in decided(run)] == [("accepted", 1)]
+        reviewed = apply_review(open_dataset(run.config.data), again.folder)
+        assert reviewed.review.accepted == ("stack_page2",)
+        arrays = prepare(reviewed, run.config.preparation, again.folder / "arrays")
+        assert arrays["counts"]["labeled"] == 4 + 1
+        labeled = load_arrays(again.folder / "arrays", "labeled")
+        place = labeled.names.index("stack_page2")
+        np.testing.assert_array_equal(labeled.images[place], pages[1])
+        assert not labeled.labels[place].any()
+    finally:
+        stack.unlink(missing_ok=True)
+
+
+def test_images_too_large_for_a_browser_are_left_out(run, session, monkeypatch):
+    monkeypatch.setattr(module, "LARGE", 32 * 32 - 1)
+    shutil.rmtree(session.folder / "predicted")
+    with pytest.raises(UserError, match=r"none .* can be reviewed .*too many for a browser"):
+        open_session(run, device="cpu")
 
 
 def test_another_data_set_is_refused(run, session):

@@ -33,12 +33,19 @@ class Sample:
         masks: none; or one for binary and multiclass, one a class in the card's order for
             multilabel.
         page: of image and masks, from 0; None: they are no stacks.
+        apart: whether the masks are files of this page alone.
     """
 
     name: str
     image: Path
     masks: tuple[Path, ...] = ()
     page: int | None = None
+    apart: bool = False
+
+    @property
+    def mask_page(self) -> int | None:
+        """Page of the masks, from 0; None: they are no stacks."""
+        return None if self.apart else self.page
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,7 @@ def apply_review(dataset: Dataset, folder: Path) -> Dataset:
             continue
         _check_image(sample, decision, folder)
         if decision.state == "accepted":
-            accepted.append(replace(sample, masks=_masks(decisions, decision)))
+            accepted.append(replace(sample, masks=_masks(decisions, decision), apart=True))
     used = {name: one for name, one in counting.items() if name in unlabeled}
     labeled = sorted((*dataset.splits["labeled"], *accepted), key=lambda sample: sample.name)
     return replace(

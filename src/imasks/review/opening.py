@@ -6,8 +6,9 @@ import csv
 import io
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from filelock import FileLock
@@ -23,13 +24,15 @@ from imasks.jobs import write_atomic
 from imasks.review.order import features, order, uncertainty
 from imasks.review.session import PREDICTED, Item, Session
 from imasks.runs.choice import Chosen, choose
-from imasks.runs.predictions import TABLE, predict_files
+from imasks.runs.large import LARGE
+from imasks.runs.predictions import TABLE, predict_files, result_name
+from imasks.runs.predictions import Item as Source
 from imasks.runs.predictor import predictor_of
 from imasks.runs.run import Run
 
 REVIEW, MADE_FROM, FEATURES = "review", "made_from.json", "features.npz"
 LOCK = ".predicting.lock"
-OnProgress = Callable[[str, int, int], None]
+OnProgress = Callable[[str, float, int], None]
 
 
 def open_session(
@@ -80,8 +83,7 @@ def open_session(
             skipped = _predict(run, chosen, dataset, out, device, on_progress)
             made = {"stamp": stamp, "skipped": skipped}
             write_atomic(out / MADE_FROM, json.dumps(made).encode())
-    rows = _rows(out)
-    items = [_item(s, rows[s.image.name]) for s in samples if s.image.name in rows]
+    items = _items(samples, out)
     prep = run.config.preparation
     return Session(
         folder=folder,
@@ -95,15 +97,15 @@ def open_session(
     )
 
 
-def decided_files(run: Run, *, data: Path | None = None) -> list[tuple[State, Path]]:
+def decided(run: Run, *, data: Path | None = None) -> list[tuple[State, Sample]]:
     """List what was decided in a run's review, in the order of names: the state and the image.
 
     Images that are no longer unlabeled are left out; ``data`` is as in :func:`open_session`.
     """
     dataset = _dataset(run, data)
-    decided = Decisions.open(run.folder / REVIEW, dataset.card).read_all()
-    states = ((decided.get(s.name), s.image) for s in dataset.splits["unlabeled"])
-    return [(one.state, path) for one, path in states if one is not None and one.state]
+    found = Decisions.open(run.folder / REVIEW, dataset.card).read_all()
+    states = ((found.get(sample.name), sample) for sample in dataset.splits["unlabeled"])
+    return [(one.state, sample) for one, sample in states if one is not None and one.state]
 
 
 def _dataset(run: Run, data: Path | None) -> Dataset:
@@ -141,34 +143,41 @@ def _predict(
     samples, labeled = dataset.splits["unlabeled"], dataset.splits["labeled"]
     report = predict_files(
         predictor_of(run, chosen=chosen, device=device),
-        [sample.image for sample in samples],
+        list(dict.fromkeys(sample.image for sample in samples)),
         out,
         root=samples[0].image.parent,
         overlays=False,
         on_progress=lambda done, total: on_progress("predicting", done, total),
     )
-    if not report.done:
+    skipped = [f"{path}: {reason}" for path, reason in report.skipped]
+    skipped += [
+        f"{row['file']}: has more than {LARGE // 10**6} million pixels, too many for a browser"
+        for row in _rows(out)
+        if _is_large(row)
+    ]
+    items = _items(samples, out)
+    if not items:
         raise UserError(
-            "none of the unlabeled images can be predicted",
-            value=f"{report.skipped[0][0]}: {report.skipped[0][1]}",
+            "none of the unlabeled images can be reviewed",
+            value=skipped[0],
             remedy="`imasks check` says what is wrong with them.",
         )
-    lost = {path for path, _ in report.skipped}
-    paths = [s.image for s in samples if s.image not in lost]
-    every = [*paths, *(s.image for s in labeled)]
+    every: list[Item | Sample] = [*items, *labeled]
     prep, found, total = run.config.preparation, [], len(every)
-    for done, one in enumerate(ordered(lambda path: _features(path, prep), every), start=1):
+    for done, one in enumerate(ordered(lambda each: _features(each, prep), every), start=1):
         found.append(one)
         on_progress("ordering", done, total)
     described = np.stack(found)
     file = io.BytesIO()
-    np.savez(file, unlabeled=described[: len(paths)], labeled=described[len(paths) :])
+    np.savez(file, unlabeled=described[: len(items)], labeled=described[len(items) :])
     write_atomic(out / FEATURES, file.getvalue())
-    return [f"{path}: {reason}" for path, reason in report.skipped]
+    return skipped
 
 
-def _features(path: Path, prep: Preparation) -> NDArray[np.float64]:
-    return features(resize_image(to_uint8(read_image(path), prep, source=path), prep.size))
+def _features(one: Item | Sample, prep: Preparation) -> NDArray[np.float64]:
+    path = one.path if isinstance(one, Item) else one.image
+    pixels = read_image(path, page=one.page, pages=prep.pages)
+    return features(resize_image(to_uint8(pixels, prep, source=path), prep.size))
 
 
 def _order(items: Sequence[Item], out: Path) -> list[int]:
@@ -199,16 +208,36 @@ def _made_before(out: Path, stamp: Mapping[str, object]) -> list[str] | None:
     return list(made["skipped"]) if made["stamp"] == stamp else None
 
 
-def _rows(out: Path) -> dict[str, dict[str, str]]:
+def _rows(out: Path) -> list[dict[str, str]]:
     with (out / TABLE).open(newline="", encoding="utf-8") as file:
-        return {row["file"]: row for row in csv.DictReader(file)}
+        return list(csv.DictReader(file))
 
 
-def _item(sample: Sample, row: Mapping[str, str]) -> Item:
+def _is_large(row: Mapping[str, str]) -> bool:
+    return int(row["height"]) * int(row["width"]) > LARGE
+
+
+def _items(samples: Sequence[Sample], out: Path) -> list[Item]:
+    """Pair samples with their rows in the table of predictions, those that a browser can show."""
+    rows = {(row["file"], row.get("page") or ""): row for row in _rows(out)}
+    pages = Counter(sample.image for sample in samples)
+    found = []
+    for sample in samples:
+        page = "" if sample.page is None else str(sample.page + 1)
+        row = rows.get((sample.image.name, page))
+        if row is not None and not _is_large(row):
+            found.append(_item(sample, row, pages[sample.image]))
+    return found
+
+
+def _item(sample: Sample, row: Mapping[str, str], pages: int) -> Item:
     quality = row.get("quality")
+    source = Source(sample.image, sample.page, pages)
     return Item(
         name=sample.name,
         path=sample.image,
+        page=sample.page,
+        result=result_name(PurePath(sample.image.name), source),
         height=int(row["height"]),
         width=int(row["width"]),
         im_share=float(row["im_share"]),

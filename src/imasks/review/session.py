@@ -20,9 +20,10 @@ from PIL import Image
 from imasks.data.card import read_labels
 from imasks.data.checksum import digest_of
 from imasks.data.decisions import Decision, Decisions, State
-from imasks.data.files import Bytes, UnreadableFile, read_image, read_mask
+from imasks.data.files import Bytes, UnreadableFile, read_image, read_mask, safe_name
 from imasks.data.prepare import Preparation, to_uint8
 from imasks.runs.choice import Chosen
+from imasks.runs.colors import as_rgb
 from imasks.runs.predictions import INCONSISTENCY, MASKS
 from imasks.tasks import Task
 
@@ -40,6 +41,8 @@ class Item:
     Args:
         name: of the image, by which decisions know it.
         path: of its file.
+        page: of a stack, from 0; None: the file holds one image.
+        result: path of its predictions without suffix, below each of their folders.
         height: pixels.
         width: pixels.
         im_share: share of the inconsistency mask.
@@ -48,6 +51,8 @@ class Item:
 
     name: str
     path: Path
+    page: int | None
+    result: str
     height: int
     width: int
     im_share: float
@@ -89,8 +94,9 @@ class Session:
 
     def predicted(self, item: Item) -> Bytes:
         """The mask that the networks predict, uint8 [P, H, W] in the internal encoding."""
-        root, name = self.folder / PREDICTED / MASKS, f"{item.path.stem}.png"
-        folders = self.task.classes if self.task.name == "multilabel" else (".",)
+        root, name = self.folder / PREDICTED / MASKS, f"{item.result}.png"
+        multilabel = self.task.name == "multilabel"
+        folders = map(safe_name, self.task.classes) if multilabel else (".",)
         card = replace(self.decisions.card, ignore=None)  # no prediction is ignored
         return read_labels([root / f / name for f in folders], card, (item.height, item.width))
 
@@ -108,15 +114,16 @@ class Session:
 
     def inconsistency(self, item: Item) -> Bytes:
         """The inconsistency mask, uint8 [H, W] of 0 and 1."""
-        path = self.folder / PREDICTED / INCONSISTENCY / f"{item.path.stem}.png"
+        path = self.folder / PREDICTED / INCONSISTENCY / f"{item.result}.png"
         return (read_mask(path) > 0).astype(np.uint8)
 
     def picture(self, item: Item) -> bytes:
         """The image as PNG of 8 bits, for a browser."""
-        pixels = to_uint8(read_image(item.path), self.preparation, source=item.path)
+        prep = self.preparation
+        pixels = read_image(item.path, page=item.page, pages=prep.pages)
+        shown = to_uint8(pixels, prep, source=item.path)
         png = io.BytesIO()
-        shown = pixels[..., 0] if pixels.shape[2] == 1 else pixels
-        Image.fromarray(shown).save(png, format="PNG", compress_level=1)
+        Image.fromarray(as_rgb(shown)).save(png, format="PNG", compress_level=1)
         return png.getvalue()
 
     def save(
