@@ -60,6 +60,7 @@ def test_help_names_every_command(imasks):
     assert code == 0
     for command in (
         *("demo", "init", "check", "train", "study", "status", "report", "predict", "approaches"),
+        "review",
     ):
         assert command in text
 

@@ -18,9 +18,9 @@ LAYERS = [
     ["training", "labelling"],
     ["approaches"],
     ["runs"],
-    ["exchange"],
+    ["exchange", "review"],
     ["api", "demo"],
-    ["cli", "cli_exchange"],
+    ["cli", "cli_exchange", "cli_review"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")

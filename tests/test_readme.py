@@ -1,10 +1,13 @@
 """The commands and the code that the README shows, as it shows them."""
 
+import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +41,27 @@ def home(tmp_path_factory):
     return root
 
 
+def review_one(process):
+    """Reject the first image, as a person does on the page, and stop."""
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("Open "):
+            break
+    assert said, "it said nothing"
+    assert said[-1].startswith("Open "), "".join(said)
+    root, token = said[-1].split()[1].split("/?token=")
+
+    def ask(path, **more):
+        request = urllib.request.Request(f"{root}/api/{path}", headers={"X-Token": token}, **more)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+    first = ask("review")["items"][0]["url"]
+    ask(f"items/{first}?base=0&state=rejected", method="POST", data=b"")
+    process.send_signal(signal.SIGINT)
+
+
 @pytest.mark.slow
 def test_commands(home):
     commands = [
@@ -51,15 +75,18 @@ def test_commands(home):
         words = shlex.split(command)
         if words[1] in ("train", "study"):
             words += FAST
-        done = subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, "-m", "imasks.cli", *words[1:]],
             cwd=home,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
-            check=False,
         )
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        if words[1] == "review":
+            review_one(process)
+        said, _ = process.communicate()
+        assert process.returncode == 0, f"{command}\n{said}"
     assert (home / "predicted" / "predictions.csv").exists()
 
 

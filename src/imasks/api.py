@@ -155,6 +155,8 @@ def make_options(**options: Any) -> Options:
             value=", ".join(unknown),
             remedy=f"Known: {', '.join(known)}.",
         )
+    if isinstance(options.get("review"), Path):
+        options["review"] = str(options["review"])
     return Options(**options)
 
 

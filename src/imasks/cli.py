@@ -21,6 +21,7 @@ from rich.progress import Progress
 from rich.text import Text
 
 from imasks.cli_exchange import add_commands
+from imasks.cli_review import review
 from imasks.encoding import TaskName
 from imasks.errors import UserError
 from imasks.runs.options import Options, check_value
@@ -299,6 +300,9 @@ def predict(
         raise typer.Exit(1)
 
 
+app.command()(review)
+
+
 def _study(
     dataset: Dataset,
     out: Path,
@@ -321,6 +325,8 @@ def _study(
         dataset, out, approaches=names, seeds=seeds, options=options, may_grow=may_grow, dry=dry
     )
     workers = default_workers(run, options)
+    if run.config.review is not None:
+        _say(f"Review: {run.config.review}")
     if dry:
         for finding in small_objects(dataset, run.config.preparation):
             _say(f"{finding.what}. {finding.remedy}", warning="small objects:")

@@ -168,7 +168,7 @@ def test_second_checksum_only_looks_at_the_files(tmp_path, monkeypatch):
     first = checksum(data, None)
     assert checksum(data, cache, expected=first) == first
     with monkeypatch.context() as patch:
-        patch.setattr("imasks.data.checksum._digest", lambda path: pytest.fail(f"read {path}"))
+        patch.setattr("imasks.data.checksum.digest_of", lambda path: pytest.fail(f"read {path}"))
         assert checksum(data, cache) == first
 
     image = data.splits["labeled"][0].image
@@ -176,7 +176,7 @@ def test_second_checksum_only_looks_at_the_files(tmp_path, monkeypatch):
     assert checksum(data, cache) == first
     assert "labeled" in cache.read_text()
     with monkeypatch.context() as patch:  # the new time is remembered, and the folder may move
-        patch.setattr("imasks.data.checksum._digest", lambda path: pytest.fail(f"read {path}"))
+        patch.setattr("imasks.data.checksum.digest_of", lambda path: pytest.fail(f"read {path}"))
         (tmp_path / "d").rename(tmp_path / "e")
         data = open_dataset(tmp_path / "e")
         assert checksum(data, cache) == first

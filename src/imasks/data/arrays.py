@@ -221,7 +221,7 @@ def _read_truth(
 ) -> tuple[Bytes | None, UnreadableFile | None]:
     """Read an image's labels; or None and why not, where they are a yardstick only."""
     try:
-        return read_labels(sample.masks, card, shape, page=sample.page), None
+        return read_labels(sample.masks, card, shape, page=sample.mask_page), None
     except UnreadableFile as error:
         if not may_skip:
             raise

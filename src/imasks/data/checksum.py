@@ -75,7 +75,7 @@ def _entries(dataset: Dataset, known: Mapping[str, _Entry]) -> dict[str, _Entry]
         stat = path.stat()
         entry = known.get(key, [])
         if entry[:2] != [stat.st_size, stat.st_mtime_ns]:
-            entry = [stat.st_size, stat.st_mtime_ns, _digest(path)]
+            entry = [stat.st_size, stat.st_mtime_ns, digest_of(path)]
         entries[key] = entry
     return entries
 
@@ -97,11 +97,15 @@ def _files(dataset: Dataset) -> Iterator[tuple[str, Sample, str, Path]]:
 
 
 def _key(dataset: Dataset, path: Path) -> str:
+    if dataset.review is not None and path.is_relative_to(dataset.review.folder):
+        # a run reads them from its own copy, which is laid out alike
+        return f"(review) {path.relative_to(dataset.review.folder).as_posix()}"
     inside = path.is_relative_to(dataset.folder)
     return (path.relative_to(dataset.folder) if inside else path).as_posix()
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """Digest one file's bytes: 32 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 

@@ -33,12 +33,47 @@ class Sample:
         masks: none; or one for binary and multiclass, one a class in the card's order for
             multilabel.
         page: of image and masks, from 0; None: they are no stacks.
+        apart: whether the masks are files of this page alone.
     """
 
     name: str
     image: Path
     masks: tuple[Path, ...] = ()
     page: int | None = None
+    apart: bool = False
+
+    @property
+    def mask_page(self) -> int | None:
+        """Page of the masks, from 0; None: they are no stacks."""
+        return None if self.apart else self.page
+
+
+@dataclass(frozen=True, kw_only=True)
+class Review:
+    """What a person's decisions made of the unlabeled images, see `imasks.data.reviewed`.
+
+    Args:
+        folder: of the decisions.
+        digest: of the decisions that count and of their masks, wherever they lie.
+        accepted: names of the images that became labeled.
+        corrected: those of them whose masks the person changed.
+        rejected: names of the images that were taken out.
+        unused: names of decided images that are not among the unlabeled ones any more.
+    """
+
+    folder: str
+    digest: str
+    accepted: tuple[str, ...]
+    corrected: tuple[str, ...]
+    rejected: tuple[str, ...]
+    unused: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        corrected = f" ({len(self.corrected)} of them corrected)" if self.corrected else ""
+        text = f"{len(self.accepted)} accepted{corrected}, {len(self.rejected)} rejected"
+        if self.unused:
+            text += f"; not used, as no longer in unlabeled/: {shorten(self.unused)}"
+        return text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +86,7 @@ class Dataset:
         splits: "labeled", "unlabeled", "val", "test" -> samples sorted by name, perhaps none.
         val_cut: the names that were taken from labeled/ for validation, as there is no val/.
         skipped: files that were left aside, each with the reason.
+        review: the decisions that are part of the splits; None: they are as they lie there.
     """
 
     folder: Path
@@ -58,6 +94,7 @@ class Dataset:
     splits: Mapping[str, tuple[Sample, ...]]
     val_cut: tuple[str, ...]
     skipped: tuple[str, ...]
+    review: Review | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

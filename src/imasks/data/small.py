@@ -88,7 +88,7 @@ def small_objects(dataset: Dataset, prep: Preparation) -> list[Finding]:
 
     def measure(sample: Sample) -> Objects | None:
         try:
-            labels = read_labels(sample.masks, dataset.card, None, page=sample.page)
+            labels = read_labels(sample.masks, dataset.card, None, page=sample.mask_page)
         except UnreadableFile:
             return None
         return objects_in(labels, dataset.card)

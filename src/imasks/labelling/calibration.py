@@ -100,7 +100,7 @@ def prediction_quality(scores: np.ndarray, quality: np.ndarray) -> dict[str, flo
     bad = y < BAD
     return {
         "pearson": _correlation(x, y),
-        "spearman": _correlation(_ranks(x), _ranks(y)),
+        "spearman": _correlation(ranks(x), ranks(y)),
         "mae": float(np.abs(x - y).mean()) if len(x) else float("nan"),
         "bad": float(bad.mean()) if len(x) else float("nan"),
         "bad_in_lowest_tenth": float(_in_lowest(x, 0.1)[bad].mean()) if bad.any() else float("nan"),
@@ -129,7 +129,8 @@ def _in_lowest(x: np.ndarray, share: float) -> np.ndarray:
     return np.asarray(below + tied * (count - below.sum()) / tied.sum())
 
 
-def _ranks(x: np.ndarray) -> np.ndarray:
+def ranks(x: np.ndarray) -> np.ndarray:
+    """Ranks from 1, ascending, float64 [N]; equal values get the mean of theirs."""
     _, member, counts = np.unique(x, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[member]
 

@@ -17,6 +17,7 @@ import torch
 from imasks.approaches.ladders import Ladder
 from imasks.approaches.presets import Policy, Preset
 from imasks.data.augment import Augmentation
+from imasks.data.folder import Review
 from imasks.data.prepare import Preparation
 from imasks.errors import UserError
 from imasks.jobs import write_atomic
@@ -48,6 +49,7 @@ class RunConfig:
         ladder: noise and widths.
         device: "cpu" or "cuda".
         threads: of each process on the CPU; sums in another order give other last digits.
+        review: the decisions of a person that the run learns from, kept in its folder; None: none.
     """
 
     data: str
@@ -65,6 +67,7 @@ class RunConfig:
     ladder: Ladder
     device: str
     threads: int
+    review: Review | None = None
 
     def make_task(self) -> Task:
         """Build the task."""
@@ -92,6 +95,7 @@ class RunConfig:
         known = {f.name for f in fields(cls)}
         plain = {k: v for k, v in values.items() if k in known}
         prep = {"levels": None, **plain.pop("preparation")}
+        review = plain.pop("review", None)
         return cls(
             **{
                 **plain,
@@ -103,6 +107,7 @@ class RunConfig:
                 "preparation": Preparation.from_json(prep),
                 "how": _preset(plain["how"]),
                 "ladder": _ladder(plain["ladder"]),
+                "review": None if review is None else _review(review),
             }
         )
 
@@ -251,6 +256,11 @@ def _preset(values: dict[str, Any]) -> Preset:
             "policy": Policy(**{**policy, "morphology": Morphology(**policy["morphology"])}),
         }
     )
+
+
+def _review(values: dict[str, Any]) -> Review:
+    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return Review(**plain)
 
 
 def _ladder(values: dict[str, Any]) -> Ladder:

@@ -89,6 +89,7 @@ def configure(
         ladder=_ladder(dataset, options, preparation.size),
         device=device,
         threads=_threads(workers_for(options, how, device)),
+        review=dataset.review,
     )
 
 

@@ -17,6 +17,7 @@ from imasks.data.card import shorten
 from imasks.data.checksum import changed_files, checksum
 from imasks.data.folder import open_dataset
 from imasks.data.prepare import Preparation
+from imasks.data.reviewed import REVIEWED, apply_review
 from imasks.errors import UserError
 from imasks.jobs import DeadEnd, Handler, Job, Store
 from imasks.labelling.agree import Morphology
@@ -60,6 +61,8 @@ def do_prepare(job: Job, store: Store) -> dict[str, Any]:
     """Decode and resize the data set into arrays."""
     config = read_config(store.root)
     dataset = open_dataset(Path(config.data))
+    if config.review is not None:
+        dataset = apply_review(dataset, store.root / REVIEWED)
     cache = store.root / "checksums.json"
     if checksum(dataset, cache, expected=config.checksum) != config.checksum:
         raise UserError(

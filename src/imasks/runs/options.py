@@ -96,6 +96,11 @@ class Options:
         None, "Train EvalNets for approaches without, so that predictions come with a quality."
     )
     filter: bool | None = _option(None, "Leave out images whose networks disagree too much.")
+    review: str | None = _option(
+        None,
+        "A folder of `imasks review`: accepted images are learned from as labeled ones, rejected "
+        "ones are left out.",
+    )
     device: str = _option("auto", "auto, cpu or cuda.")
     precision: str = _option("auto", "auto (measured at the start), float32 or bfloat16.")
     workers: int | None = _option(None, "Processes that train side by side.", least=1)

@@ -182,7 +182,7 @@ class _Name:
     item: Item
 
     def stem(self) -> str:
-        return _stem(self.file, self.item)
+        return result_name(self.file, self.item)
 
 
 def _pages(path: Path, pages: Pages) -> Iterator[tuple[int | None, int]]:
@@ -194,8 +194,16 @@ def _tell_part(tell: Callable[[float, int], None], done: int, total: int, share:
     tell(done + share, total)
 
 
-def _stem(file: PurePath, item: Item) -> str:
-    """Name an item's results, such that every system accepts it."""
+def result_name(file: PurePath, item: Item) -> str:
+    """Name an item's results, such that every system accepts it.
+
+    Args:
+        file: its path below the root.
+        item: it.
+
+    Returns:
+        The path, without suffix, below each folder of results.
+    """
     stem = file.with_suffix("")
     if item.page is not None:
         stem = stem.with_name(page_names(stem.name, item.of)[item.page])
@@ -263,7 +271,7 @@ def _names(items: Sequence[Item], root: Path, out: Path) -> dict[Item, PurePath]
                 f"{path} is not below {root}", remedy="Give the folder that holds all images."
             )
         names[item] = place.relative_to(_absolute(root))
-        stem = _stem(names[item], item)
+        stem = result_name(names[item], item)
         # some systems hold names to be one that differ in capitals or composed accents alone
         other = owners.setdefault(nfc(stem).casefold(), path)
         if other != path:

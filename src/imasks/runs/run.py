@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from imasks.data.card import shorten
 from imasks.data.checksum import changed_files
 from imasks.data.folder import Dataset, open_dataset
 from imasks.data.memory import cores
+from imasks.data.reviewed import REVIEWED, apply_review, keep_review
 from imasks.errors import UserError
 from imasks.jobs import Job, Store, in_order, run_all, unfinished
 from imasks.models.evalnet import EvalNetConfig
@@ -41,7 +42,7 @@ from imasks.training.recipe import Recipe
 HANDLERS = "imasks.runs.handlers:HANDLERS"
 SETUP = "imasks.runs.run:limit_threads"
 CHECKSUMS, LOCK = "checksums.json", ".lock"
-OURS = (CHECKSUMS, LOCK)  # there before run.toml is
+OURS = (CHECKSUMS, LOCK, REVIEWED)  # there before run.toml is
 NETWORKS: Mapping[str, Callable[..., UNetConfig | EvalNetConfig]] = {  # of jobs that train
     "fit": UNetConfig,
     "grader": EvalNetConfig,
@@ -96,6 +97,8 @@ def plan_run(
             has been written then.
     """
     check_out(folder, dataset)
+    if options.review is not None:
+        dataset = apply_review(dataset, Path(options.review))
     wanted = configure(dataset, options, approaches=approaches, seeds=seeds)
     if dry:
         config, _ = _settle(folder, wanted, dataset, options, may_grow=may_grow, cache=None)
@@ -107,6 +110,8 @@ def plan_run(
                 folder, wanted, dataset, options, may_grow=may_grow, cache=cache
             )
             if there is None:
+                if dataset.review is not None:
+                    keep_review(dataset, folder / REVIEWED)
                 write_config(folder, config)
             elif config != there:
                 write_config(folder, config, versions=read_versions(folder))
@@ -150,6 +155,9 @@ def _settle(
 ) -> tuple[RunConfig, RunConfig | None]:
     """Measure what is open and check it against a run that is there; return both, writing none."""
     there = read_config(folder) if (folder / FILE).exists() else None
+    if there is not None:
+        _check_review(there, wanted, folder)
+        wanted = replace(wanted, review=there.review)  # its folder may have been moved
     config = complete(wanted, dataset, options, there=there, cache=cache)
     if there is None:
         return config, None
@@ -160,6 +168,18 @@ def _settle(
             remedy="Restore the data, or start a new run with another --out.",
         )
     return agree(there, config, folder=folder, may_grow=may_grow), there
+
+
+def _check_review(there: RunConfig, wanted: RunConfig, folder: Path) -> None:
+    old, new = there.review, wanted.review
+    if (old and old.digest) == (new and new.digest):
+        return
+    again = "leave --review out" if old is None else f"give --review {folder / REVIEWED}"
+    raise UserError(
+        f"{folder} holds a run that learns from other decisions",
+        value=f"review: {old or 'none'} -> {new or 'none'}",
+        remedy=f"Start a new run with another --out; to go on with this one, {again}.",
+    )
 
 
 def open_run(folder: Path | str) -> Run:

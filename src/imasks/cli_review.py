@@ -1,0 +1,97 @@
+"""The command `imasks review`."""
+
+from __future__ import annotations
+
+import shlex
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from imasks.review.session import Session
+
+console = Console(markup=False, emoji=False, highlight=False)
+
+
+def review(
+    run: Annotated[Path, typer.Argument(help="The run folder, as given to --out.")],
+    data: Annotated[
+        Path | None, typer.Option(help="The data folder, if it is not where the run began.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="To listen at; 0: any that is free.")] = 0,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    list_only: Annotated[
+        bool, typer.Option("--list", help="Only list what was decided, one image a line.")
+    ] = False,
+    approach: Annotated[
+        str | None, typer.Option(help="Of a study; by default the best on validation.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Likewise.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Look at the masks of unlabeled images in a browser, the most useful ones first.
+
+    Accept, correct or reject them; everything is saved at once in RUN/review, and
+    `imasks train DATA --review RUN/review` learns from it.
+    """
+    from imasks.review.opening import decided, open_session
+    from imasks.review.server import serve
+    from imasks.runs.run import open_run
+
+    opened = open_run(run)
+    if list_only:
+        for state, sample in decided(opened, data=data):
+            page = "" if sample.page is None else f"\tpage {sample.page + 1}"
+            typer.echo(f"{state}\t{sample.image}{page}")
+        return
+    with Progress(console=console, transient=True) as bar:
+        tasks = {name: bar.add_task(name, total=None) for name in ("predicting", "ordering")}
+        session = open_session(
+            opened,
+            data=data,
+            device=device,
+            approach=approach,
+            seed=seed,
+            on_progress=lambda what, done, total: bar.update(
+                tasks[what], completed=done, total=total
+            ),
+        )
+    for reason in session.skipped:
+        console.print(Text.assemble(("skipped ", "yellow"), reason), soft_wrap=True)
+    _say(f"Masks are those of {session.chosen}")
+    _say(_progress(session))
+
+    def ready(url: str) -> None:
+        _say(f"Open {url}")
+        _say("Ctrl+C ends it; every decision is saved as it is made.")
+        if open_page:
+            webbrowser.open(url)
+
+    serve(session, port=port, ready=ready)
+    _say("")
+    _say(_progress(session))
+    folders = (shlex.quote(str(path)) for path in (data or opened.config.data, session.folder))
+    _say("Next: imasks train {} --review {} --out NEW_RUN".format(*folders))
+
+
+def _progress(session: Session) -> str:
+    counts = session.counts()
+    parts = [
+        f"{counts.get(state, 0)} {words}"
+        for state, words in (
+            ("accepted", "accepted"),
+            ("rejected", "rejected"),
+            ("to_label", "to label"),
+            ("", "open"),
+        )
+    ]
+    return f"{len(session.items)} images: {', '.join(parts)}"
+
+
+def _say(text: str) -> None:
+    console.print(Text(text), soft_wrap=True)

@@ -1,0 +1,50 @@
+import sys
+
+import pytest
+
+from imasks import cli
+
+
+@pytest.fixture
+def imasks(monkeypatch, capsys):
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["imasks", *map(str, words)])
+        monkeypatch.setenv("COLUMNS", "400")
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        out, err = capsys.readouterr()
+        return code, out + err
+
+    return run
+
+
+def test_decisions_are_listed_one_image_a_line(imasks, run, session):
+    item = session.items[0]
+    session.save(item, base=0, state="to_label", labels=None, seen=None)
+    assert imasks("review", run.folder, "--list") == (0, f"to_label\t{item.path}\n")
+
+
+def test_errors_name_the_remedy(imasks, run, session, tmp_path):
+    code, text = imasks("review", tmp_path / "nothing")
+    assert code == 2
+    assert "is no run folder" in text
+    code, text = imasks("review", run.folder, "--port", "70000")
+    assert code == 2
+    assert "port 70000 cannot be listened at" in text
+
+
+def test_training_says_what_it_takes_from_a_review(imasks, run, session, tmp_path):
+    for item, state in zip(session.items, ("rejected", "rejected"), strict=False):
+        session.save(item, base=0, state=state, labels=None, seen=None)
+    data = run.config.data
+    words = ("train", data, "--approach", "LDT", "--steps", "4", "--precision", "float32")
+    out = tmp_path / "next"
+    code, text = imasks(*words, "--review", session.folder, "--out", out, "--dry-run")
+    assert code == 0, text
+    assert "Review: 0 accepted, 2 rejected" in text
+    code, text = imasks(*words, "--review", run.folder, "--out", out)
+    assert code == 2
+    assert f"Give {session.folder}." in text
