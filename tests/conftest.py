@@ -1,3 +1,4 @@
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ settings.load_profile("imasks")
 # Tests run side by side; several threads each would wait for one another most of the time.
 torch.set_num_threads(1)
 
+needs_encoders = pytest.mark.skipif(
+    find_spec("segmentation_models_pytorch") is None, reason="the extra 'encoders' is not installed"
+)
 SHARED = Path(__file__).parents[2] / "shared"
 
 

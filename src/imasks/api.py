@@ -15,6 +15,7 @@ from rich.text import Text
 from imasks.data.files import read_image
 from imasks.data.folder import Dataset, open_dataset
 from imasks.errors import UserError
+from imasks.models.own import name_of
 from imasks.runs.choice import Chosen, choose
 from imasks.runs.config import changed_versions
 from imasks.runs.configure import ALL, asked_for
@@ -89,7 +90,8 @@ def train(
         approach: its name, as ``imasks approaches`` lists them.
         seed: of everything that is random.
         progress: show it.
-        options: the fields of :class:`imasks.runs.options.Options`.
+        options: the fields of :class:`imasks.runs.options.Options`; ``network`` may also be the
+            function itself that its name stands for.
 
     Raises:
         UserError: the data or an option is wrong; the message names the remedy.
@@ -143,7 +145,7 @@ def load(folder: Path | str) -> Trained:
 
 
 def make_options(**options: Any) -> Options:
-    """Make options of keyword arguments.
+    """Make options of keyword arguments; ``network`` may be a function that makes one.
 
     Raises:
         UserError: there is no such option, or its value is of another type or out of range.
@@ -157,6 +159,8 @@ def make_options(**options: Any) -> Options:
         )
     if isinstance(options.get("review"), Path):
         options["review"] = str(options["review"])
+    if callable(options.get("network")):
+        options["network"] = name_of(options["network"])
     return Options(**options)
 
 

@@ -60,7 +60,7 @@ def takes_options(command: Callable[..., None]) -> Callable[..., None]:
     for field in fields(Options):
         flags = [f"--{field.name.replace('_', '-')}"]
         if hints[field.name] in (bool, bool | None) and field.default is None:
-            flags[0] += f"/--no-{field.name}"
+            flags[0] += f"/--no-{field.name.replace('_', '-')}"
         option = typer.Option(*flags, help=field.metadata["help"])
         added[field.name] = inspect.Parameter(
             field.name,

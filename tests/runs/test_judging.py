@@ -100,7 +100,7 @@ def house(tmp_path, monkeypatch):
     for name, found in {
         "best_networks": lambda job, store: list(networks.values()),
         "best_graders": lambda job, store, device=None: (Share(),),
-        "load_unet": lambda key, job, store: networks[key],
+        "load_candidate": lambda key, job, store: networks[key],
     }.items():
         monkeypatch.setattr(judging, name, found)
     monkeypatch.setattr("imasks.runs.work.best_graders", lambda job, store, device=None: (Share(),))

@@ -22,7 +22,7 @@ from imasks.errors import UserError
 
 Value = TypeVar("Value", bound=np.generic)
 
-STEP = 16  # the network halves an image four times
+STEP = 16  # the U-Net halves an image four times; other networks have steps of their own
 SMALLEST = 32
 USUAL_SIDE = 256
 LUMINANCE = (0.299, 0.587, 0.114)  # Rec. 601
@@ -37,7 +37,7 @@ class Preparation:
     """How the images of one data set, and later ones for its models, become uint8 arrays.
 
     Args:
-        size: (height, width) in pixels of the arrays, multiples of 16.
+        size: (height, width) in pixels of the arrays, multiples of the networks' step.
         channels: of the arrays.
         fit: "resize" whole images or cut them into a "tile" grid.
         levels: for each channel the values that become 0 and 255; None for 8-bit images, which
@@ -98,12 +98,13 @@ def plan_preparation(
     at_most: int | None = None,
     crops: int | None = None,
     crop_seed: int = 0,
+    step: int = STEP,
 ) -> Preparation:
     """Decide size, channels and grey levels from the card and the labeled images.
 
     Args:
         dataset: the data set; all its labeled images are read.
-        size: (height, width), multiples of 16; goes before the card's.
+        size: (height, width), multiples of `step`; goes before the card's.
         longer_side: in pixels, instead of `size`, and also before the card's; the shape follows
             the images' median.
         at_most: in pixels, where nobody says a size: whole images are shown, and their longer
@@ -111,10 +112,11 @@ def plan_preparation(
             larger images are cut into tiles.
         crops: the most tiles that are taken of an image to learn from; None: all.
         crop_seed: of their choice.
+        step: of what the networks need heights and widths to be multiples.
 
     Raises:
-        UserError: a size is no multiple of 16, there is also a longer side, crops are wanted where
-            there are no tiles, or the labeled images differ in depth or channels.
+        UserError: a size is no multiple of the step, there is also a longer side, crops are wanted
+            where there are no tiles, or the labeled images differ in depth or channels.
     """
     card, labeled = dataset.card, dataset.splits["labeled"]
     _check_asked(size, longer_side)
@@ -122,7 +124,7 @@ def plan_preparation(
     surveys = list(ordered(lambda sample: _survey(sample, share, card.pages), labeled))
     shapes = [survey.shape for survey in surveys]
     native, fit, size = decide_size(
-        card, shapes, size=size, longer_side=longer_side, at_most=at_most
+        card, shapes, size=size, longer_side=longer_side, at_most=at_most, step=step
     )
     largest = (
         max(survey.shape[0] for survey in surveys),
@@ -157,6 +159,7 @@ def decide_size(
     size: tuple[int, int] | None = None,
     longer_side: int | None = None,
     at_most: int | None = None,
+    step: int = STEP,
 ) -> tuple[tuple[int, int], Literal["resize", "tile"], tuple[int, int]]:
     """Decide at which size networks see images.
 
@@ -166,17 +169,18 @@ def decide_size(
         size: see :func:`plan_preparation`, as for all others.
         longer_side: likewise.
         at_most: likewise.
+        step: likewise.
 
     Returns:
         The median shape, whether whole images are resized or cut into tiles, and the size.
 
     Raises:
-        UserError: the size is no multiple of 16.
+        UserError: the size is no multiple of the step.
     """
     if size is None and longer_side is None:
         size = card.size
     if size is not None:
-        _check_size(size)
+        _check_size(size, step)
     height, width = np.median(np.array(shapes), axis=0).tolist()
     native = round(height), round(width)
     open_size = size is None and longer_side is None and at_most is None
@@ -184,7 +188,7 @@ def decide_size(
     fit: Literal["resize", "tile"] = "resize"
     if card.fit == "tile" or (card.fit == "auto" and large and open_size):
         fit = "tile"
-    return native, fit, size or _find_size(native, fit, longer_side, at_most or USUAL_SIDE)
+    return native, fit, size or _find_size(native, fit, longer_side, at_most or USUAL_SIDE, step)
 
 
 def to_uint8(image: NDArray[Any], prep: Preparation, *, source: Path = Path("image")) -> Bytes:
@@ -326,29 +330,34 @@ def _check_asked(size: tuple[int, int] | None, longer_side: int | None) -> None:
         raise UserError("the longer side is too short", value=longer_side, remedy=remedy)
 
 
-def _check_size(size: tuple[int, int]) -> None:
-    if any(side % STEP or side < SMALLEST for side in size):
-        near = [_to_step(side) for side in size]
+def _check_size(size: tuple[int, int], step: int) -> None:
+    if any(side % step or side < SMALLEST for side in size):
+        near = [_to_step(side, step) for side in size]
         raise UserError(
-            f"the size must be multiples of {STEP}, at least {SMALLEST}",
+            f"the size must be multiples of {step}, at least {SMALLEST}",
             value=list(size),
             remedy=f"The nearest is {near}, height and width.",
         )
 
 
 def _find_size(
-    native: tuple[int, int], fit: Literal["resize", "tile"], longer_side: int | None, at_most: int
+    native: tuple[int, int],
+    fit: Literal["resize", "tile"],
+    longer_side: int | None,
+    at_most: int,
+    step: int,
 ) -> tuple[int, int]:
     if fit == "tile":  # native pixels: no larger than needed to hold a small image whole
-        side = _to_step(longer_side or at_most)
-        height, width = (min(side, max(SMALLEST, STEP * math.ceil(n / STEP))) for n in native)
+        side = _to_step(longer_side or at_most, step)
+        height, width = (min(side, _to_step(step * math.ceil(n / step), step)) for n in native)
         return height, width
     scale = (longer_side or min(at_most, max(native))) / max(native)
-    return _to_step(native[0] * scale), _to_step(native[1] * scale)
+    return _to_step(native[0] * scale, step), _to_step(native[1] * scale, step)
 
 
-def _to_step(side: float) -> int:
-    return max(SMALLEST, STEP * math.floor(side / STEP + 0.5))
+def _to_step(side: float, step: int) -> int:
+    smallest = step * math.ceil(SMALLEST / step)
+    return max(smallest, step * math.floor(side / step + 0.5))
 
 
 def _to_channels(image: NDArray[Any], channels: int, source: Path) -> NDArray[Any]:

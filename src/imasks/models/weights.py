@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, cast
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from imasks.errors import UserError
 from imasks.jobs import write_atomic
 from imasks.models.evalnet import EvalNet, EvalNetConfig
-from imasks.models.unet import UNet, UNetConfig
-
-Network = UNet | EvalNet
-
-# what network.json may name, and how to build it
-_KINDS: Mapping[str, Callable[..., Network]] = {
-    "unet": lambda **config: UNet(UNetConfig(**config)),
-    "evalnet": lambda **config: EvalNet(EvalNetConfig(**config)),
-}
-_NAMES: Mapping[type[Network], str] = {UNet: "unet", EvalNet: "evalnet"}
+from imasks.models.networks import KINDS, NetworkConfig, build, kind_of
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, object]) -> None:
@@ -50,23 +42,31 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
         ) from error
 
 
-def save_network(folder: Path, network: Network) -> None:
-    """Write ``weights.safetensors`` and, beside it, ``network.json``."""
+def save_network(folder: Path, network: nn.Module) -> None:
+    """Write ``weights.safetensors`` and, beside it, ``network.json``.
+
+    Args:
+        folder: where they go.
+        network: an EvalNet, or what :func:`imasks.models.networks.make_network` built.
+    """
     save_tensors(folder / "weights.safetensors", network.state_dict(), {})
-    config = {"network": _NAMES[type(network)], **asdict(network.config)}
+    made_of = cast("NetworkConfig | EvalNetConfig", network.config)
+    kind = "evalnet" if isinstance(made_of, EvalNetConfig) else kind_of(made_of)
+    config = {"network": kind, **asdict(made_of)}
     write_atomic(folder / "network.json", (json.dumps(config, indent=2) + "\n").encode())
 
 
-def load_network(folder: Path) -> Network:
-    """Build the network that :func:`save_network` wrote, in evaluation mode.
+def load_network(folder: Path) -> nn.Module:
+    """Build the network that :func:`save_network` wrote, in evaluation mode, on the CPU.
 
     Raises:
-        UserError: a file is missing or damaged, or they do not fit each other.
+        UserError: a file is missing or damaged, they do not fit each other, or what the network
+            is made of is not installed.
     """
     path = folder / "network.json"
     try:
         config = json.loads(path.read_text())
-        network = _KINDS[config.pop("network")](**config)
+        network = _build(config.pop("network"), config)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
             f"{path} cannot be read", value=error, remedy="Train again or restore the file."
@@ -81,3 +81,9 @@ def load_network(folder: Path) -> Network:
             remedy="Restore the pair of files from one training run.",
         ) from error
     return network.eval()
+
+
+def _build(kind: str, config: dict[str, Any]) -> nn.Module:
+    if kind == "evalnet":
+        return EvalNet(EvalNetConfig(**config))
+    return build(KINDS[kind](**config))

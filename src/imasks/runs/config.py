@@ -6,7 +6,8 @@ import importlib.metadata
 import json
 import platform
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -23,10 +24,13 @@ from imasks.errors import UserError
 from imasks.jobs import write_atomic
 from imasks.kernels import kernels
 from imasks.labelling.agree import Morphology
+from imasks.models.encoded import EncodedConfig
+from imasks.models.networks import NetworkConfig, from_record, kind_of, to_record
 from imasks.tasks import Task, make_task
 from imasks.training.recipe import Recipe
 
 FILE = "run.toml"
+LIBRARIES = ("segmentation-models-pytorch", "timm")  # where encoders come from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,8 @@ class RunConfig:
         device: "cpu" or "cuda".
         threads: of each process on the CPU; sums in another order give other last digits.
         review: the decisions of a person that the run learns from, kept in its folder; None: none.
+        networks: what the candidates are, in turn; none: all are U-Nets. How wide a U-Net is, the
+            ladder says.
     """
 
     data: str
@@ -68,6 +74,7 @@ class RunConfig:
     device: str
     threads: int
     review: Review | None = None
+    networks: tuple[NetworkConfig, ...] = ()
 
     def make_task(self) -> Task:
         """Build the task."""
@@ -87,6 +94,10 @@ class RunConfig:
     def to_json(self) -> dict[str, Any]:
         """Return plain dictionaries, lists, numbers and strings; None is left out."""
         plain = json.loads(json.dumps(asdict(self)))
+        del plain["networks"]
+        if self.networks:  # U-Nets alone are not named: they were there before there were others
+            records = [{"kind": kind_of(one), **to_record(one)} for one in self.networks]
+            plain["networks"] = json.loads(json.dumps(records))
         return cast("dict[str, Any]", _without_none(plain))
 
     @classmethod
@@ -108,6 +119,7 @@ class RunConfig:
                 "how": _preset(plain["how"]),
                 "ladder": _ladder(plain["ladder"]),
                 "review": None if review is None else _review(review),
+                "networks": tuple(map(from_record, plain.get("networks", ()))),
             }
         )
 
@@ -117,14 +129,25 @@ def write_config(
 ) -> None:
     """Write ``run.toml``, with the versions that the run began with; by default those of now."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = tomli_w.dumps({**config.to_json(), "versions": dict(versions or versions_now())})
+    encoded = any(isinstance(one, EncodedConfig) for one in config.networks)
+    versions = versions or versions_now(LIBRARIES if encoded else ())
+    text = tomli_w.dumps({**config.to_json(), "versions": dict(versions)})
     head = "# What this run computes. Resuming needs it unchanged; see the documentation.\n\n"
     write_atomic(folder / FILE, (head + text).encode())
 
 
-def versions_now() -> dict[str, str]:
-    """Versions of what the numbers of a run depend on."""
+def versions_now(libraries: Iterable[str] = ()) -> dict[str, str]:
+    """Versions of what the numbers of a run depend on.
+
+    Args:
+        libraries: what they depend on beside torch, left out where it is not installed.
+    """
+    found = {}
+    for name in libraries:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
     return {
+        **found,
         "imasks": importlib.metadata.version("imasks"),
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -150,7 +173,7 @@ def changed_versions(folder: Path) -> list[str]:
         UserError: there is no ``run.toml``, or it is damaged.
     """
     there = {k: v for k, v in read_versions(folder).items() if k != "python"}
-    now = versions_now()
+    now = versions_now(name for name in LIBRARIES if name in there)
     return differences(there, {k: now.get(k) for k in there})
 
 

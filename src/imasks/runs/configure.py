@@ -22,16 +22,18 @@ from imasks.approaches.recipes import APPROACHES, find_approach
 from imasks.data.checksum import checksum
 from imasks.data.folder import Dataset
 from imasks.data.memory import cores
-from imasks.data.prepare import plan_preparation
+from imasks.data.prepare import STEP, plan_preparation
 from imasks.errors import UserError
 from imasks.models.unet import UNetConfig
 from imasks.runs.config import RunConfig
+from imasks.runs.networks import check_networks, choose_networks, fitted, step_of, with_weights
 from imasks.runs.options import Options, check_value
-from imasks.tasks import TASKS
+from imasks.tasks import TASKS, make_task
 from imasks.training.pace import choose_precision
 from imasks.training.recipe import Precision
 
 ALL = "all"  # in place of names of approaches
+OTHER_RATE = 0.001  # peak learning rate where there are other networks than U-Nets
 
 
 def configure(
@@ -57,7 +59,8 @@ def configure(
         check_needs(dataset, name)
     if not seeds:
         raise UserError("no seed is given", remedy="Give seeds, at least 1 of them.")
-    how = _preset(options)
+    networks = choose_networks(options)
+    how = _preset(options, others=bool(networks))
     if how.policy.label == "rare" and not TASKS[dataset.card.task].exclusive:
         raise UserError(
             "im_label 'rare' is about classes that exclude one another",
@@ -71,7 +74,9 @@ def configure(
         at_most=128 if options.quick else None,
         crops=options.crops,
         crop_seed=options.crop_seed,
+        step=step_of(networks, dataset.card.channels or 3) if networks else STEP,
     )
+    outputs = make_task(dataset.card.task, dataset.card.classes).outputs
     device = find_device(options.device)
     return RunConfig(
         data=str(dataset.folder.resolve()),
@@ -90,6 +95,7 @@ def configure(
         device=device,
         threads=_threads(workers_for(options, how, device)),
         review=dataset.review,
+        networks=fitted(networks, in_channels=preparation.channels, outputs=outputs),
     )
 
 
@@ -112,9 +118,14 @@ def complete(
     """
     expected = None if there is None else there.checksum
     config = replace(config, checksum=checksum(dataset, cache, expected=expected))
+    begun = None
     if there is not None:
         # other threads sum in another order: the run stays with what it began with
         config = replace(config, threads=there.threads)
+        begun = there.networks
+    else:
+        check_networks(config.networks, size=config.preparation.size, batch=config.how.recipe.batch)
+    config = replace(config, networks=with_weights(config.networks, options, begun))
     if options.precision != "auto":
         return config
     measured = _fastest(config) if there is None else there.how.recipe.precision
@@ -188,7 +199,7 @@ def find_device(asked: str) -> str:
     return asked
 
 
-def _preset(options: Options) -> Preset:
+def _preset(options: Options, *, others: bool) -> Preset:
     preset = PRESETS.get(options.preset)
     if preset is None:
         raise UserError(
@@ -207,10 +218,13 @@ def _preset(options: Options) -> Preset:
         )
     precision = _choice("precision", options.precision, ("auto", *get_args(Precision)))
     numeric = _given(precision=None if precision == "auto" else precision)
+    rate = options.learning_rate
+    if rate is None and others:
+        rate = OTHER_RATE
     asked = _given(
         steps=options.steps,
         batch=options.batch,
-        learning_rate=options.learning_rate,
+        learning_rate=rate,
         select=_choice("keep", options.keep, ("last", "score")),
     )
     if options.epochs is not None:
@@ -278,16 +292,17 @@ def _ladder(dataset: Dataset, options: Options, size: tuple[int, int]) -> Ladder
 def _fastest(config: RunConfig) -> Precision:
     """Measure which precision this machine trains faster with."""
     task = config.make_task()
-    network = UNetConfig(
+    unet = UNetConfig(
         in_channels=config.preparation.channels,
         outputs=task.outputs,
         width=config.ladder.width,
     )
+    others = [one for one in config.networks if not isinstance(one, UNetConfig)]
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
         return choose_precision(
-            network,
+            others[0] if others else unet,
             task,
             config.how.recipe,
             size=config.preparation.size,

@@ -10,8 +10,11 @@ from typing import Any
 
 from imasks.approaches.generation import Source, repeats
 from imasks.jobs import Job
+from imasks.models.networks import NetworkConfig, from_record
+from imasks.models.unet import UNetConfig
 from imasks.runs.config import RunConfig
 
+OTHER = 2.0  # networks that are no U-Net, in widths of one: a guess, as they differ a lot
 EVALNET = 0.7  # of a U-Net of the same width, measured
 FORWARD = 1 / 3  # of a training step
 COPIES = 3  # of 1 to 5: what a judged pair is expected to be shown
@@ -24,6 +27,11 @@ def training(width: float, config: RunConfig) -> float:
     """
     H, W = config.preparation.size
     return width * H * W / 256**2
+
+
+def of_network(network: NetworkConfig, config: RunConfig) -> float:
+    """Cost of training a network on one image."""
+    return training(network.width if isinstance(network, UNetConfig) else OTHER, config)
 
 
 def grading(config: RunConfig) -> float:
@@ -47,5 +55,8 @@ def pairs_of(wanted: Sequence[Source], images: Mapping[str, int]) -> int:
 def steps_of(job: Job, config: RunConfig) -> float:
     """Optimiser steps of a job that trains; a step that takes twice as long counts as two."""
     p: Any = job.params
-    step = training(p["network"]["width"], config) * p["recipe"]["batch"]
-    return float(job.weight / (step * EVALNET if job.kind == "grader" else step))
+    if job.kind == "grader":
+        image = EVALNET * training(p["network"]["width"], config)
+    else:
+        image = of_network(from_record(p["network"]), config)
+    return float(job.weight / (image * p["recipe"]["batch"]))

@@ -29,11 +29,12 @@ from imasks.labelling.labellers import (
     load_pseudo_labels,
     write_pseudo_labels,
 )
-from imasks.models.unet import UNetConfig, make_unet
+from imasks.models.networks import from_record, make_network
 from imasks.models.weights import save_network
 from imasks.runs.config import read_config
 from imasks.runs.judging import JUDGING
 from imasks.runs.lost import labeled_classes, never_predicted, vanished
+from imasks.runs.networks import kept_weights
 from imasks.runs.work import (
     Steps,
     against_truth,
@@ -43,7 +44,7 @@ from imasks.runs.work import (
     device_of,
     ensemble_overlaps,
     inputs_of,
-    load_unet,
+    load_candidate,
     resumed,
     task_of,
     training_record,
@@ -94,7 +95,12 @@ def do_fit(job: Job, store: Store) -> dict[str, Any]:
         (network,) = best_networks(job, store, count=1)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     else:
-        network = seeded_network(make_unet, UNetConfig(**p["network"]), seed=seed, device=device)
+        network = seeded_network(
+            lambda config, where: make_network(config, where, kept_weights(store.root, config)),
+            from_record(p["network"]),
+            seed=seed,
+            device=device,
+        )
     checkpoint = resumed(job, store)
     weights = _loss_weights(job, store)
     fitted = fit(
@@ -195,7 +201,7 @@ def do_rank(job: Job, store: Store) -> dict[str, Any]:
     values = [result["val"][task.primary] for result in results]
     order = sorted(range(len(fits)), key=lambda k: -values[k])  # stable: ties keep their order
     ranked = [fits[k].key for k in order]
-    networks = [load_unet(key, job, store) for key in ranked[: p["models"]]]
+    networks = [load_candidate(key, job, store) for key in ranked[: p["models"]]]
     result: dict[str, Any] = {
         "ranked": ranked,
         "val_ranked": [values[k] for k in order],

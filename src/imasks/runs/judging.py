@@ -43,7 +43,7 @@ from imasks.runs.work import (
     has_truth,
     inputs_of,
     judge_of,
-    load_unet,
+    load_candidate,
     overlaps_of,
     resumed,
     task_of,
@@ -112,7 +112,7 @@ def _pairs(job: Job, store: Store, split: str) -> Pairs:
     if p["pairs"] == "plain" and validates:
         each = len(teachers) // p["groups"]
         teachers = [one for place, one in enumerate(teachers) if place % each < p["first"]]
-    voted = _votes([load_unet(one.key, job, store) for one in teachers], images, task, device)
+    voted = _votes([load_candidate(one.key, job, store) for one in teachers], images, task, device)
     if p["pairs"] == "plain":
         return plain_pairs(images, labels, voted, task, truth=not validates, device=device)
     return inconsistent_pairs(
@@ -182,7 +182,7 @@ def do_choose(job: Job, store: Store) -> dict[str, Any]:
     steps = Steps(job, store, "images")
     counted: dict[str, Any] = write_best_labels(
         store.folder(job),
-        [load_unet(one.key, job, store) for one in fits],
+        [load_candidate(one.key, job, store) for one in fits],
         best_graders(job, store),
         unlabeled.images,
         task,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import cycle
 from typing import Any
 
 from imasks.approaches.approach import Approach
@@ -13,6 +14,7 @@ from imasks.approaches.ladders import STRENGTHS
 from imasks.approaches.recipes import find_approach
 from imasks.jobs import Job
 from imasks.models.evalnet import EvalNetConfig
+from imasks.models.networks import NetworkConfig, to_record
 from imasks.models.unet import UNetConfig
 from imasks.runs import cost
 from imasks.runs.config import RunConfig
@@ -145,13 +147,7 @@ class _Line:
         config, how = self.config, self.config.how
         count = how.start_candidates if number == 0 else how.candidates
         wanted = sources(approach, how, config.ladder, number)
-        network = UNetConfig(
-            in_channels=config.preparation.channels,
-            outputs=config.make_task().outputs,
-            width=width(approach, config.ladder, number),
-            dropout=recipe.dropout,
-            norm_momentum=recipe.norm_momentum,
-        )
+        networks = self._networks(approach, number, recipe)
         pairs = cost.pairs_of(wanted, config.images)
         steps: float = recipe.total_steps(pairs)
         if views is not None:  # an epoch has batches of both kinds; unlabeled ones count twice
@@ -159,7 +155,6 @@ class _Line:
             steps = recipe.steps_of(once + twice) * (once + 2 * twice) / (once + twice)
         params: dict[str, Any] = {
             **self._common(),
-            "network": asdict(network),
             "recipe": asdict(recipe),
             "sources": to_json(wanted),
             # also of approaches that have no mask, or runs that are there would lose their jobs
@@ -176,13 +171,32 @@ class _Line:
         return tuple(
             Job(
                 kind="fit",
-                params={**params, "seed": [self.seed, number, candidate]},
+                params={
+                    **params,
+                    "network": to_record(network),
+                    "seed": [self.seed, number, candidate],
+                },
                 inputs=(self.prepare, *inputs),
                 label=f"{self._where(number, name)}: candidate {candidate + 1} of {count}",
-                weight=cost.training(network.width, config) * recipe.batch * steps,
+                weight=cost.of_network(network, config) * recipe.batch * steps,
             )
-            for candidate in range(count)
+            for candidate, network in zip(range(count), cycle(networks), strict=False)
         )
+
+    def _networks(
+        self, approach: Approach, number: int, recipe: Recipe
+    ) -> tuple[NetworkConfig, ...]:
+        """What the candidates of a generation are, in turn; only U-Nets grow."""
+        config = self.config
+        unet = UNetConfig(
+            in_channels=config.preparation.channels,
+            outputs=config.make_task().outputs,
+            width=width(approach, config.ladder, number),
+            dropout=recipe.dropout,
+            norm_momentum=recipe.norm_momentum,
+        )
+        asked = config.networks or (unet,)
+        return tuple(unet if isinstance(one, UNetConfig) else one for one in asked)
 
     def _ranked(
         self,
@@ -196,7 +210,7 @@ class _Line:
     ) -> Generation:
         config, how = self.config, self.config.how
         images = config.images["val"] + config.images["test"]
-        weight = self._predicting(width(approach, config.ladder, number), images * how.models)
+        weight = self._predicting(approach, number, images * how.models)
         rank = Job(
             kind="rank",
             params={**self._common(), "models": how.models},
@@ -247,8 +261,7 @@ class _Line:
             params=params,
             inputs=inputs,
             label=f"{self._where(number)}: pseudo-labels",
-            weight=judging
-            + self._predicting(width(approach, config.ladder, number - 1), images * looks),
+            weight=judging + self._predicting(approach, number - 1, images * looks),
         )
 
     def _grade(self, number: int, before: Generation, label: Job) -> Job:
@@ -318,9 +331,11 @@ class _Line:
         )
         return (rank, *fits)
 
-    def _predicting(self, width: float, images: int) -> float:
-        """Cost of predicting so many images by a U-Net."""
-        return cost.FORWARD * cost.training(width, self.config) * images
+    def _predicting(self, approach: Approach, number: int, images: int) -> float:
+        """Cost of predicting so many images by a network of this generation."""
+        networks = self._networks(approach, number, self.config.how.recipe)
+        each = sum(cost.of_network(one, self.config) for one in networks) / len(networks)
+        return cost.FORWARD * each * images
 
     def _judging(self, pairs: int) -> float:
         """Cost of asking the best EvalNets about so many pairs."""

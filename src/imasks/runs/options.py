@@ -27,7 +27,9 @@ class Options:
 
     preset: str = _option("default", "default: found by measuring; paper: as published.")
     quick: bool = _option(False, "A first look: fewer steps and networks, smaller images.")
-    size: tuple[int, int] | None = _option(None, "Train at HEIGHT WIDTH pixels, multiples of 16.")
+    size: tuple[int, int] | None = _option(
+        None, "Train at HEIGHT WIDTH pixels, multiples of 16 (32 for most encoders)."
+    )
     longer_side: int | None = _option(
         None, "Train at this longer side in pixels; the shape follows the images.", least=1
     )
@@ -38,8 +40,30 @@ class Options:
         least=1,
     )
     crop_seed: int = _option(0, "Of the choice of crops.", least=0)
-    width: float | None = _option(
-        None, "Width of the networks of the start, e.g. 0.5.", least=1 / 16
+    width: float | None = _option(None, "Width of the U-Nets of the start, e.g. 0.5.", least=1 / 16)
+    encoder: str | None = _option(
+        None,
+        "Encoders in place of the U-Net: of segmentation_models.pytorch (resnet18), of timm with "
+        "tu- before the name, vision transformers of timm without; several with commas, candidates "
+        "take turns; unet is the U-Net. Need the extra 'encoders'.",
+    )
+    decoder: str | None = _option(
+        None, "What follows encoders that are no vision transformers: unet, fpn, ...; or one each."
+    )
+    pretrained: bool | None = _option(
+        None, "Begin with pretrained weights; by default where there are any for an encoder."
+    )
+    encoder_weights: str | None = _option(
+        None, "Begin with the weights in this safetensors file, or one for each encoder."
+    )
+    encoder_rate: float | None = _option(
+        None,
+        "Learning rate of the encoder in those of the rest; 0 freezes it. By default 1, where it "
+        "is pretrained 0.1, and 0 for vision transformers.",
+        least=0,
+    )
+    network: str | None = _option(
+        None, "A network of your own: module:function, see the documentation; several with commas."
     )
     ladder: str | None = _option(
         None, "Whose noise and growth to use: isic2018, hela, suim or cityscapes."

@@ -13,7 +13,7 @@ from imasks.runs.progress import duration
 from imasks.runs.results import Outcome
 from imasks.runs.run import Run
 from imasks.runs.summary import LOWER, QUALITY, UPPER, Row, Spread
-from imasks.runs.tables import CONVENTIONS, MISSING, convention_lines, span, text
+from imasks.runs.tables import CONVENTIONS, MISSING, convention_lines, networks_text, span, text
 from imasks.tasks import Binary
 
 COLUMNS = (
@@ -98,9 +98,8 @@ def results_markdown(runs: Sequence[Run]) -> str:
         score = config.make_task().primary
         seeds = "1 seed" if len(config.seeds) == 1 else f"{len(config.seeds)} seeds"
         parts.append(
-            f"## {title}\n\nScore: {score}. {H} x {W} pixels, width "
-            f"{config.ladder.width:g}, preset {config.preset}, {config.budget}, {seeds}, "
-            f"{config.device}.\n"
+            f"## {title}\n\nScore: {score}. {H} x {W} pixels, {networks_text(config)}, preset "
+            f"{config.preset}, {config.budget}, {seeds}, {config.device}.\n"
         )
         parts.append(markdown_table(run.rows()))
         if endings := endings_list(run.rows()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from imasks.data.reviewed import REVIEWED, apply_review, keep_review
 from imasks.errors import UserError
 from imasks.jobs import Job, Store, in_order, run_all, unfinished
 from imasks.models.evalnet import EvalNetConfig
-from imasks.models.unet import UNetConfig
+from imasks.models.networks import NetworkConfig, from_record
 from imasks.runs.config import (
     FILE,
     RunConfig,
@@ -31,6 +32,7 @@ from imasks.runs.config import (
 )
 from imasks.runs.configure import complete, configure, workers_for
 from imasks.runs.cost import steps_of
+from imasks.runs.networks import FOLDER, keep_weights
 from imasks.runs.options import Options
 from imasks.runs.plan import Plan, make_plan
 from imasks.runs.progress import makespan, shown
@@ -42,10 +44,10 @@ from imasks.training.recipe import Recipe
 HANDLERS = "imasks.runs.handlers:HANDLERS"
 SETUP = "imasks.runs.run:limit_threads"
 CHECKSUMS, LOCK = "checksums.json", ".lock"
-OURS = (CHECKSUMS, LOCK, REVIEWED)  # there before run.toml is
-NETWORKS: Mapping[str, Callable[..., UNetConfig | EvalNetConfig]] = {  # of jobs that train
-    "fit": UNetConfig,
-    "grader": EvalNetConfig,
+OURS = (CHECKSUMS, LOCK, REVIEWED, FOLDER)  # there before run.toml is
+NETWORKS: Mapping[str, Callable[[Any], NetworkConfig | EvalNetConfig]] = {  # of jobs that train
+    "fit": from_record,
+    "grader": lambda record: EvalNetConfig(**record),
 }
 
 
@@ -112,6 +114,7 @@ def plan_run(
             if there is None:
                 if dataset.review is not None:
                     keep_review(dataset, folder / REVIEWED)
+                keep_weights(folder, config.networks, options)
                 write_config(folder, config)
             elif config != there:
                 write_config(folder, config, versions=read_versions(folder))
@@ -245,12 +248,12 @@ def estimate(run: Run, *, workers: int) -> Mapping[str, float]:
 
 
 def _seconds_of_trainings(jobs: Sequence[Job], config: RunConfig) -> dict[str, float]:
-    pace: dict[tuple[str, float], float] = {}
+    pace: dict[tuple[str, str], float] = {}
     found = {}
     for job in jobs:
         p: Any = job.params
-        network, recipe = NETWORKS[job.kind](**p["network"]), Recipe(**p["recipe"])
-        kind = (job.kind, network.width)
+        network, recipe = NETWORKS[job.kind](p["network"]), Recipe(**p["recipe"])
+        kind = (job.kind, json.dumps(p["network"], sort_keys=True))
         if kind not in pace:
             pace[kind] = seconds_per_step(
                 network,

@@ -11,6 +11,8 @@ from rich.text import Text
 
 from imasks.jobs import in_order, unfinished
 from imasks.kernels import kernels
+from imasks.models.networks import describe
+from imasks.runs.config import RunConfig
 from imasks.runs.progress import Progression, duration
 from imasks.runs.results import Outcome, jobs_of
 from imasks.runs.run import NETWORKS, Run
@@ -171,7 +173,7 @@ def plan_table(run: Run, times: Mapping[str, float], *, workers: int) -> Rendera
     about = [
         f"data       {config.data}: {config.task}, {len(config.classes)} classes, {images}",
         f"networks   see {pixels}, {config.preparation.channels} channel(s), "
-        f"start at width {config.ladder.width:g}",
+        f"{'' if config.networks else 'start at '}{networks_text(config)}",
         f"training   preset {config.preset}, batch {config.how.recipe.batch}, "
         f"{config.how.recipe.precision} on {config.device}, {workers} process(es) of "
         f"{config.threads} thread(s), kernels {kernels()}",
@@ -181,6 +183,16 @@ def plan_table(run: Run, times: Mapping[str, float], *, workers: int) -> Rendera
     if config.val_cut:
         about.insert(1, f"validation {len(config.val_cut)} images cut from labeled/")
     return Group(table, Text("\n".join(about)))
+
+
+def networks_text(config: RunConfig) -> str:
+    """Name the networks of a run; those that are no U-Nets do not grow."""
+    width = f"width {config.ladder.width:g}"
+    if not config.networks:
+        return width
+    names = [describe(one) for one in config.networks]
+    names = [f"{name} of {width}" if name == "U-Net" else name for name in names]
+    return f"{' and '.join(names)}, of one size in all generations"
 
 
 def status_table(run: Run) -> RenderableType:

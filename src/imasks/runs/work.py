@@ -18,7 +18,6 @@ from imasks.jobs import Job, Store, write_atomic
 from imasks.labelling.judge import Judge
 from imasks.labelling.labellers import load_pseudo_labels
 from imasks.models.evalnet import EvalNet
-from imasks.models.unet import UNet
 from imasks.models.weights import load_network, load_tensors
 from imasks.tasks import Task, make_task
 from imasks.training.fit import Fitted
@@ -56,17 +55,15 @@ def chosen_keys(job: Job, store: Store, *, count: int | None = None) -> list[str
     return ranked[: p["models"] if count is None else count]
 
 
-def best_networks(job: Job, store: Store, *, count: int | None = None) -> list[UNet]:
+def best_networks(job: Job, store: Store, *, count: int | None = None) -> list[nn.Module]:
     """Load the best n candidates among a job's inputs, see :func:`chosen_keys`."""
-    return [load_unet(key, job, store) for key in chosen_keys(job, store, count=count)]
+    return [load_candidate(key, job, store) for key in chosen_keys(job, store, count=count)]
 
 
-def load_unet(key: str, job: Job, store: Store) -> UNet:
+def load_candidate(key: str, job: Job, store: Store) -> nn.Module:
     """Load one candidate of a job's inputs."""
     (fit,) = [one for one in inputs_of(job, "fit") if one.key == key]
-    network = load_network(store.folder(fit))
-    assert isinstance(network, UNet)
-    return network.to(device_of(job))
+    return load_network(store.folder(fit)).to(device_of(job))
 
 
 def chosen_graders(job: Job, store: Store) -> list[str]:

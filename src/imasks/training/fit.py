@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from imasks.errors import UserError
+from imasks.models.encoded import parameter_groups
 from imasks.models.weights import load_tensors, save_tensors
 from imasks.training.batches import mix
 from imasks.training.objectives import Objective
@@ -139,7 +140,7 @@ def _train(
     losses = []
     for step in range(state.step, until):
         for group in state.optimiser.param_groups:
-            group["lr"] = recipe.learning_rate_at(step, total)
+            group["lr"] = group["rate"] * recipe.learning_rate_at(step, total)
         loss = objective.loss(state.network, step)
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -235,7 +236,7 @@ class _State(Generic[Network]):
         if self.averaged is not None:
             self.averaged.load_state_dict(_below("averaged.", tensors))
         self.best = {k: v.to(self.device) for k, v in _below("best.", tensors).items()}
-        variables = list(self.network.parameters())
+        variables = [v for group in self.optimiser.param_groups for v in group["params"]]
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _below("optimiser.", tensors).items():
             index, key = name.split(".", 1)
@@ -252,9 +253,12 @@ class _State(Generic[Network]):
 
 
 def make_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """Return AdamW over *all* variables, biases and batch norm included, as published."""
+    """Return AdamW over *all* variables, biases and batch norm included, as published.
+
+    Encoders from elsewhere may learn more slowly than the rest, or not at all.
+    """
     return torch.optim.AdamW(
-        network.parameters(),
+        parameter_groups(network),
         lr=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
         eps=recipe.epsilon,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from imasks.models.evalnet import EvalNetConfig, make_evalnet
-from imasks.models.unet import UNetConfig, make_unet
+from imasks.models.networks import NetworkConfig, make_network
 from imasks.tasks import Task
 from imasks.training.fit import make_optimiser
 from imasks.training.grading import grading_loss
@@ -18,7 +18,7 @@ from imasks.training.recipe import Precision, Recipe
 
 
 def seconds_per_step(
-    config: UNetConfig | EvalNetConfig,
+    config: NetworkConfig | EvalNetConfig,
     task: Task,
     recipe: Recipe,
     *,
@@ -32,7 +32,7 @@ def seconds_per_step(
     if isinstance(config, EvalNetConfig):
         network, loss = _evalnet(config, images)
     else:
-        network, loss = _unet(config, task, recipe, images)
+        network, loss = _segmenter(config, task, recipe, images)
     optimiser = make_optimiser(network.train(), recipe)
     seconds = []
     for _ in range(steps + 1):  # the first one warms up
@@ -48,10 +48,10 @@ def seconds_per_step(
     return min(seconds[1:])
 
 
-def _unet(
-    config: UNetConfig, task: Task, recipe: Recipe, images: Tensor
+def _segmenter(
+    config: NetworkConfig, task: Task, recipe: Recipe, images: Tensor
 ) -> tuple[nn.Module, Callable[[], Tensor]]:
-    network = make_unet(config, images.device)
+    network = make_network(config, images.device)
     shape = (len(images), task.planes, *images.shape[2:])
     labels = torch.zeros(shape, dtype=torch.uint8, device=images.device)
     return network, lambda: task.loss(network(images), labels, kind=recipe.loss)
@@ -69,7 +69,7 @@ def _random(shape: tuple[int, ...], device: torch.device) -> Tensor:
 
 
 def choose_precision(
-    config: UNetConfig,
+    config: NetworkConfig,
     task: Task,
     recipe: Recipe,
     *,
