@@ -81,7 +81,9 @@ def test_candidates_take_turns_and_only_unets_grow():
     first, last = (line.generations[g].fits for g in (0, 5))
     assert first[0].params["network"] == last[0].params["network"]
     assert first[1].params["network"]["width"] < last[1].params["network"]["width"]
-    assert networks_text(mixed) == f"{OWN} and U-Net of width 0.5, of one size in all generations"
+    assert networks_text(mixed) == (
+        f"U-Nets, starting at width 0.5; {OWN}, of one size in all generations"
+    )
 
 
 @pytest.mark.parametrize(

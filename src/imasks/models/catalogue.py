@@ -52,7 +52,7 @@ def find_encoder(name: str) -> Encoder:
     models = optional.timm().models
     plain = name.removeprefix("tu-")
     if not models.is_model(plain):
-        near = get_close_matches(base, [*known, *models.list_models()], n=3)
+        near = get_close_matches(base, {*known, *models.list_models()}, n=3)
         raise UserError(
             "there is no such encoder",
             value=name,

@@ -12,6 +12,7 @@ from rich.text import Text
 from imasks.jobs import in_order, unfinished
 from imasks.kernels import kernels
 from imasks.models.networks import describe
+from imasks.models.unet import UNetConfig
 from imasks.runs.config import RunConfig
 from imasks.runs.progress import Progression, duration
 from imasks.runs.results import Outcome, jobs_of
@@ -190,9 +191,9 @@ def networks_text(config: RunConfig) -> str:
     width = f"width {config.ladder.width:g}"
     if not config.networks:
         return width
-    names = [describe(one) for one in config.networks]
-    names = [f"{name} of {width}" if name == "U-Net" else name for name in names]
-    return f"{' and '.join(names)}, of one size in all generations"
+    others = [describe(one) for one in config.networks if not isinstance(one, UNetConfig)]
+    unets = f"U-Nets, starting at {width}; " if len(others) < len(config.networks) else ""
+    return f"{unets}{' and '.join(others)}, of one size in all generations"
 
 
 def status_table(run: Run) -> RenderableType:
