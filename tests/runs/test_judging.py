@@ -79,7 +79,7 @@ def house(tmp_path, monkeypatch):
     store.folder(label).mkdir(parents=True)
     data.mkdir(parents=True)
     images = bright(SHARES)
-    for name in ("val", "test", "unlabeled"):
+    for name in ("labeled", "val", "test", "unlabeled"):
         write_split(data, name, images, labels_of(images))
     pseudo = {
         "labels": labels_of(images),
