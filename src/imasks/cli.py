@@ -270,6 +270,7 @@ def predict(
     """Predict masks, inconsistency masks and a table for new images of any size."""
     from imasks.data.files import write_text
     from imasks.runs.choice import choose
+    from imasks.runs.colors import legend
     from imasks.runs.predictions import common_root, list_inputs, predict_files
     from imasks.runs.predictor import predictor_of
     from imasks.runs.run import open_run
@@ -292,7 +293,8 @@ def predict(
             overlays=overlays,
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    write_text(out / "model.json", json.dumps({"run": str(run.resolve()), **chosen.to_json()}))
+    about = {"run": str(run.resolve()), **legend(opened.config), **chosen.to_json()}
+    write_text(out / "model.json", json.dumps(about))
     _say(f"{report.done} images predicted; see {out / 'predictions.csv'}")
     for path, reason in report.skipped:
         _say(f"{path}: {reason}", warning="skipped")

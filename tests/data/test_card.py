@@ -35,6 +35,9 @@ def test_card_round_trip(tmp_path):
         free_rotation=False,
         colors=("#ff0000", "#00ff00"),
         width=0.5,
+        ladder="hela",
+        points=("ü",),
+        weights=(1.0, 3.0),
     )
     write_card(card, tmp_path / "dataset.toml")
     assert read_card(tmp_path) == card
@@ -57,6 +60,10 @@ def test_card_round_trip(tmp_path):
         ('colors = ["red"]', ["colors", "#rrggbb"]),
         ('colors = ["#000000", "#ffffff"]', ["colors", "1 colours"]),
         ("width = 0", ["width", "0.0625"]),
+        ('points = ["lesion"]', ["points", "task is multilabel"]),
+        ('scored = ["lesion"]', ["scored", "task is multiclass"]),
+        ("weights = [3]", ["weights", "multilabel"]),
+        ("ladder = 3", ["ladder", "a string"]),
         ('width = "wide"', ["width", "a number"]),
         ("= 3", ["TOML"]),
     ],
@@ -142,3 +149,18 @@ def test_labels_compare_size_and_distrust_lossy_masks(tmp_path):
             read_labels([path], card, (16, 16))
     with pytest.raises(UnreadableFile, match=r"mask \(16, 16\), image \(8, 16\)"):
         read_labels([path], exact, (8, 16))
+
+
+def test_points_weights_and_scored_classes_are_checked():
+    both = {"name": "x", "classes": ("a", "b")}
+    for wrong in ({"points": ("c",)}, {"points": ("a", "a")}, {"weights": (1.0, 0.0)}):
+        with pytest.raises(UserError, match=next(iter(wrong))):
+            Card(task="multilabel", **both, **wrong)
+    with pytest.raises(UserError, match="some of a, b, each once"):
+        Card(task="multiclass", scored=("c",), **both)
+    assert Card(task="multilabel", weights=(1.0, 3.0), points=("b",), **both).weights == (1.0, 3.0)
+
+
+def test_whole_weights_are_numbers(tmp_path):
+    text = 'task = "multilabel"\nclasses = ["a", "b"]\nweights = [1, 3]'
+    assert read_card(_write(tmp_path, text)).weights == (1.0, 3.0)

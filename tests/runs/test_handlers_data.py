@@ -18,7 +18,7 @@ from imasks.data.folder import open_dataset
 from imasks.data.prepare import plan_preparation
 from imasks.errors import UserError
 from imasks.runs.run import plan_run, work
-from imasks.runs.work import against_truth, ensemble_overlaps, write_records
+from imasks.runs.work import against_truth, ensemble_tally, write_records
 from imasks.tasks import Binary
 from imasks.training.measure import measure
 from imasks.training.recipe import Recipe
@@ -62,12 +62,12 @@ def test_a_perfect_prediction_of_a_tiled_image_has_a_full_score(scene):
     task, arrays = Binary(["x"]), load_arrays(scene, "test")
     assert len(arrays.images) == 8
     alone = measure(Brightness(), arrays, task, Recipe(), device=CPU)
-    together = ensemble_overlaps([Brightness(), Brightness()], arrays, task, CPU)
-    assert alone.overlaps.equal(together)
+    together = ensemble_tally([Brightness(), Brightness()], arrays, task, CPU)
+    assert alone.tally.equal(together)
     assert together.tolist() == [[[4000, 4000, 4000]]]
     assert alone.scores["iou"] == pytest.approx(1)
     assert alone.selection == pytest.approx(1)
-    write_records(scene / "test.json", arrays.names, task, alone.overlaps)
+    write_records(scene / "test.json", arrays.names, task, alone.tally)
     (record,) = json.loads((scene / "test.json").read_text())
     assert record["name"] == "one"
     assert record["iou"] == pytest.approx(1)

@@ -53,7 +53,7 @@ def test_a_perfect_network(select):
     measured = measure(Brightness(), split(), Binary(["x"]), Recipe(select=select), device=CPU)
     assert measured.scores["iou"] == pytest.approx(1)
     assert measured.selection == pytest.approx(1)
-    assert measured.overlaps.shape == (5, 1, 3)
+    assert measured.tally.shape == (5, 1, 3)
 
 
 def test_selection_of_the_paper_weighs_pixels_of_the_score_images():
@@ -65,7 +65,7 @@ def test_selection_of_the_paper_weighs_pixels_of_the_score_images():
     task = Binary(["x"])
     paper = measure(Brightness(), wrong, task, Recipe(select="paper"), device=CPU)
     score = measure(Brightness(), wrong, task, Recipe(select="score"), device=CPU)
-    hit, predicted, true = paper.overlaps.sum((0, 1)).tolist()
+    hit, predicted, true = paper.tally.sum((0, 1)).tolist()
     assert paper.selection == pytest.approx(hit / (predicted + true - hit))
     assert score.selection == pytest.approx(score.scores["iou"])
     assert paper.selection != pytest.approx(score.selection, abs=1e-3)
@@ -83,7 +83,7 @@ def tiles_of_one_object(object_in):
 def test_images_are_scored_not_tiles(select):
     tiles, task = tiles_of_one_object(3), Binary(["x"])
     measured = measure(Brightness(), tiles, task, Recipe(select=select), device=CPU)
-    assert measured.overlaps.tolist() == [[[25, 25, 25]]]
+    assert measured.tally.tolist() == [[[25, 25, 25]]]
     assert measured.scores["iou"] == pytest.approx(1)
     assert measured.selection == pytest.approx(1)
 
@@ -93,12 +93,12 @@ def test_two_images_of_several_tiles():
     source = np.array([0, 0, 0, 0, 0, 1, 1, 1])
     two = tiles._replace(names=("a", "b"), source=source)
     measured = measure(Brightness(), two, task, Recipe(), device=CPU)
-    assert measured.overlaps.tolist() == [[[25, 25, 25]], [[0, 0, 0]]]
+    assert measured.tally.tolist() == [[[25, 25, 25]], [[0, 0, 0]]]
     every = tiles._replace(names=tuple("abcdefgh"), source=np.arange(8))
     alone = tiles._replace(names=every.names, source=None)
     found = [measure(Brightness(), each, task, Recipe(), device=CPU) for each in (every, alone)]
     assert found[0].scores == found[1].scores
-    assert found[0].overlaps.equal(found[1].overlaps)
+    assert found[0].tally.equal(found[1].tally)
 
 
 def test_multilabel_selects_by_loss_and_leaves_ignored_pixels_out():

@@ -5,6 +5,7 @@ W width, K classes.
 """
 
 import difflib
+import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -54,6 +55,13 @@ class Card:
         free_rotation: whether flips and quarter turns leave an image plausible; None: not said.
         colors: one "#rrggbb" a class for overlays, or empty for the default colours.
         width: width factor of the network; None: the preset's.
+        ladder: whose noise, growth and thresholds fit these images, see `imasks.approaches`; None:
+            the task's usual ones.
+        points: classes of a multilabel task whose masks mark places, one disc a thing: they are
+            drawn anew in pseudo-labels, and counted.
+        weights: what a pixel of each class of a multilabel task counts in the loss; empty: 1.
+        scored: classes of a multiclass task on which the field's own evaluation rests; pixels of
+            all others take no part in it. Empty: there is none beside that of all classes.
 
     Raises:
         UserError: a value is out of range; it names the key and what is allowed.
@@ -70,6 +78,10 @@ class Card:
     free_rotation: bool | None = None
     colors: tuple[str, ...] = ()
     width: float | None = None
+    ladder: str | None = None
+    points: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
+    scored: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _one_of("task", self.task, get_args(TaskName))
@@ -91,6 +103,13 @@ class Card:
             raise _bad("colors", list(self.colors), f"{len(self.classes)} colours, one a class")
         if self.width is not None and not WIDTHS[0] <= self.width <= WIDTHS[1]:
             raise _bad("width", self.width, f"a number from {WIDTHS[0]} to {WIDTHS[1]}")
+        _check_some("points", self.points, self.classes, fits=self.task == "multilabel")
+        _check_some("scored", self.scored, self.classes, fits=self.task == "multiclass")
+        if self.weights and (self.task != "multilabel" or len(self.weights) != len(self.classes)):
+            wanted = f"{len(self.classes)} numbers, one a class of a multilabel task"
+            raise _bad("weights", list(self.weights), wanted)
+        if not all(0 < weight < math.inf for weight in self.weights):
+            raise _bad("weights", list(self.weights), "numbers above 0")
 
 
 def read_card(path: Path) -> Card:
@@ -231,11 +250,15 @@ def _typed(key: str, value: object) -> object:
     """Check the TOML type of one value; lists become tuples, and true is no integer."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     match key:
-        case "name" | "task" | "fit" | "pages":
+        case "name" | "task" | "fit" | "pages" | "ladder":
             fine, wanted = isinstance(value, str), "a string"
-        case "classes" | "colors":
+        case "classes" | "colors" | "points" | "scored":
             fine = isinstance(value, list) and all(isinstance(item, str) for item in value)
             wanted = "a list of strings"
+        case "weights":
+            fine = isinstance(value, list) and all(type(item) in (int, float) for item in value)
+            wanted = "a list of numbers"
+            value = [float(item) for item in value] if isinstance(value, list) and fine else value
         case "size":
             fine = isinstance(value, list) and [type(item) for item in value] == [int, int]
             wanted = "two positive integers, [height, width]"
@@ -264,6 +287,15 @@ def _check_classes(task: str, classes: tuple[str, ...]) -> None:
         raise _bad("classes", f"{len(names)} classes", f"at most {MAX_CLASSES} classes")
     if task == "multilabel" and any(re.search(r"[/\\]|^\.", name) for name in names):
         raise _bad("classes", names, "names that can be folders, for a multilabel task")
+
+
+def _check_some(key: str, names: tuple[str, ...], classes: tuple[str, ...], *, fits: bool) -> None:
+    """Check a list that singles out some of the classes, each once."""
+    if names and not fits:
+        task = "multilabel" if key == "points" else "multiclass"
+        raise _bad(key, list(names), f"nothing, unless the task is {task}")
+    if len(set(names)) != len(names) or not set(names) <= set(classes):
+        raise _bad(key, list(names), f"some of {', '.join(classes)}, each once")
 
 
 def _one_of(key: str, value: object, allowed: tuple[object, ...]) -> None:

@@ -18,7 +18,8 @@ _Entry: TypeAlias = list[object]
 def checksum(dataset: Dataset, cache: Path | None, *, expected: str | None = None) -> str:
     """Digest the card and the bytes of every file, with its split, name and role.
 
-    The card's name and colours and the folder's place do not enter, as no number depends on them.
+    The card's name and colours and the folder's place do not enter, as no number depends on them;
+    nor what run.toml holds itself.
 
     Args:
         dataset: what to digest.
@@ -85,6 +86,8 @@ def _card(dataset: Dataset) -> bytes:
     counts = {**asdict(dataset.card), "name": None, "colors": ()}
     if counts["pages"] == "images":
         del counts["pages"]  # likewise: cards once had no such key
+    for key in ("ladder", "points", "weights", "scored"):  # newer than these checksums
+        del counts[key]
     return json.dumps(counts, sort_keys=True).encode()
 
 

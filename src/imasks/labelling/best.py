@@ -68,7 +68,10 @@ def write_best_labels(
             scores[-1, ~previous.keep[rows]] = -np.inf
         best = scores.argmax(0)  # the first of equals
         each = np.arange(len(best))
-        out["labels"][rows] = masks.cpu().numpy()[best, each]
+        chosen = masks[torch.from_numpy(best).to(device), torch.from_numpy(each).to(device)]
+        drawn = task.redraw(chosen, chosen).cpu().numpy()
+        kept = (best == len(networks))[:, None, None, None]  # of the last generation: drawn already
+        out["labels"][rows] = np.where(kept, chosen.cpu().numpy(), drawn)
         score[rows] = scores[best, each]
         on_progress(rows.stop)
     for array in out.values():

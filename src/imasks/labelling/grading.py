@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from imasks.errors import UserError
 from imasks.labelling.agree import Morphology, block_output, cut_region, inconsistency
 from imasks.labelling.calibration import known, slope
+from imasks.labelling.labellers import settle
 from imasks.tasks import Task
 from imasks.training.batches import mix
 from imasks.training.grading import Pairs
@@ -127,7 +128,7 @@ def pair_of(votes: Tensor, task: Task, shape: Morphology | None = None) -> tuple
 
     Args:
         votes: uint8 [E, N, P, H, W].
-        task: whose labels grow where the mask is eroded.
+        task: whose labels grow where the mask is eroded, and whose points are drawn anew.
         shape: of the mask; as it is if not given.
 
     Returns:
@@ -137,7 +138,7 @@ def pair_of(votes: Tensor, task: Task, shape: Morphology | None = None) -> tuple
     shape = shape or Morphology()
     label, im = inconsistency(votes)
     region = cut_region(im, shape)
-    return block_output(label, region, grow=shape.erode > 0 and task.grows), region
+    return block_output(settle(label, task, shape), region), region
 
 
 def pack(region: np.ndarray) -> np.ndarray:

@@ -75,7 +75,8 @@ class InputEnsemble(Labeller):
             at.restore(answer) for answer, at in zip(self._answers(laid), positions, strict=True)
         ]
         by_view = [torch.stack(answers[k :: self.looks]) for k in range(self.looks)]
-        return Labelled.certain(self.task.view_consensus(torch.stack(by_view)))
+        label = self.task.view_consensus(torch.stack(by_view))
+        return Labelled.certain(self.task.redraw(label, label))
 
     def _changed(self, image: Tensor, number: int) -> Tensor:
         """Draw V views float32 [V, C, H, W] of one image [C, H, W], as it lies."""

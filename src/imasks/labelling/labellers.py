@@ -135,10 +135,9 @@ class Agreement(Labeller):
         )
         voted = torch.stack([self.task.discrete(one) for one in each])
         label, im = inconsistency(voted)
-        grow = self.morphology.erode > 0 and self.task.grows
         filtered = self.choose == "filtered"
         return Labelled(
-            labels=grow_labels(label) if grow else label,
+            labels=settle(label, self.task, self.morphology),
             im=im,
             region=cut_region(im, self.morphology),
             keep=_kept(self.task, label, im, voted) if filtered else torch.ones(len(label)).bool(),
@@ -169,7 +168,17 @@ class ModelEnsemble(Labeller):
         ((_, each),) = probabilities(
             self.networks, images, self.task, device=self.device, precision=self.precision
         )
-        return Labelled.certain(self.task.consensus(each))
+        label = self.task.consensus(each)
+        return Labelled.certain(self.task.redraw(label, label))
+
+
+def settle(label: Tensor, task: Task, morphology: Morphology) -> Tensor:
+    """Make of what networks agree on, uint8 [N, P, H, W], a label from which nothing is cut yet.
+
+    As published, classes grow where the mask is eroded, and points are drawn anew instead.
+    """
+    grow = morphology.erode > 0 and task.grows
+    return task.redraw(grow_labels(label) if grow else label, label)
 
 
 def write_pseudo_labels(

@@ -7,11 +7,16 @@ multiclass [H,W] ids, multilabel [K,H,W] 0/1.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imasks.encoding import RESERVED
 from imasks.tasks import Multiclass, Task
+
+if TYPE_CHECKING:
+    from imasks.runs.config import RunConfig
 
 OPACITY = 0.45
 HATCH_OPACITY = 0.65
@@ -45,6 +50,25 @@ def class_colors(task: Task, colors: Sequence[str] = ()) -> Bytes:
     if colors:
         return np.array([list(bytes.fromhex(color[1:])) for color in colors], np.uint8)
     return default_colors(len(task.classes))
+
+
+def legend(config: RunConfig) -> dict[str, Any]:
+    """Say what the values of a run's masks mean, to be kept with what it predicts.
+
+    Returns:
+        data set, task, classes in the order of ids or planes, and "#rrggbb" of each;
+        ``reserved_index`` is the inconsistency mask's among the networks' outputs, which masks for
+        users never hold, or None: the task has none.
+    """
+    task = config.make_task()
+    colors = ["#" + bytes(color).hex() for color in class_colors(task, config.colors).tolist()]
+    return {
+        "data": config.title,
+        "task": config.task,
+        "classes": list(config.classes),
+        "colors": colors,
+        "reserved_index": RESERVED if isinstance(task, Multiclass) else None,
+    }
 
 
 def default_colors(count: int) -> Bytes:

@@ -20,6 +20,7 @@ from imasks.approaches.presets import Policy, Preset
 from imasks.data.augment import Augmentation
 from imasks.data.folder import Review
 from imasks.data.prepare import Preparation
+from imasks.encoding import RESERVED
 from imasks.errors import UserError
 from imasks.jobs import write_atomic
 from imasks.kernels import kernels
@@ -43,6 +44,11 @@ class RunConfig:
         task: name of the task.
         classes: class names.
         colors: "#rrggbb" of each class, or empty.
+        name: what tables and figures call the data set; empty in older runs.
+        ignore: the value of void pixels in mask files, for who reads more of them; None: none.
+        points: classes that mark places.
+        weights: of the classes in the loss, or empty.
+        scored: classes of the field's own evaluation, or empty.
         preparation: how images become arrays.
         images: how many there are in each split.
         val_cut: images taken from labeled/ for validation, as there is no val/.
@@ -75,10 +81,26 @@ class RunConfig:
     threads: int
     review: Review | None = None
     networks: tuple[NetworkConfig, ...] = ()
+    name: str = ""
+    ignore: int | None = None
+    points: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
+    scored: tuple[str, ...] = ()
 
     def make_task(self) -> Task:
         """Build the task."""
-        return make_task(self.task, self.classes)
+        return make_task(**self.task_json())
+
+    def task_json(self) -> dict[str, Any]:
+        """Return all that the task is made of, for jobs; what is not said is left out."""
+        more = {"points": self.points, "weights": self.weights, "scored": self.scored}
+        said = {key: list(value) for key, value in more.items() if value}
+        return {"name": self.task, "classes": list(self.classes), **said}
+
+    @property
+    def title(self) -> str:
+        """What tables and figures call the data set."""
+        return self.name or Path(self.data).name
 
     @property
     def budget(self) -> str:
@@ -112,6 +134,7 @@ class RunConfig:
                 **plain,
                 "classes": tuple(plain["classes"]),
                 "colors": tuple(plain["colors"]),
+                **{k: tuple(plain[k]) for k in ("points", "weights", "scored") if k in plain},
                 "val_cut": tuple(plain["val_cut"]),
                 "approaches": tuple(plain["approaches"]),
                 "seeds": tuple(plain["seeds"]),
@@ -131,7 +154,8 @@ def write_config(
     folder.mkdir(parents=True, exist_ok=True)
     encoded = any(isinstance(one, EncodedConfig) for one in config.networks)
     versions = versions or versions_now(LIBRARIES if encoded else ())
-    text = tomli_w.dumps({**config.to_json(), "versions": dict(versions)})
+    about: dict[str, int] = {"reserved_index": RESERVED} if config.task == "multiclass" else {}
+    text = tomli_w.dumps({**config.to_json(), **about, "versions": dict(versions)})
     head = "# What this run computes. Resuming needs it unchanged; see the documentation.\n\n"
     write_atomic(folder / FILE, (head + text).encode())
 
@@ -222,13 +246,15 @@ def agree(
 
     Returns:
         The run's configuration from now on: ``there`` with what was added, and with the data's
-        place and colours, which no number depends on. The rest is not taken from ``wanted``, as 1
+        place, name, colours and void value, which no number depends on (a void value that changes
+        masks changes the checksum). The rest is not taken from ``wanted``, as 1
         and 1.0 are equal but name different jobs.
 
     Raises:
         UserError: the two differ; it names the differences.
     """
-    allowed: dict[str, Any] = {"data": wanted.data, "colors": wanted.colors}
+    free = ("data", "name", "colors", "ignore")
+    allowed: dict[str, Any] = {key: getattr(wanted, key) for key in free}
     if may_grow:
         allowed["approaches"] = tuple(dict.fromkeys((*there.approaches, *wanted.approaches)))
         allowed["seeds"] = tuple(dict.fromkeys((*there.seeds, *wanted.seeds)))

@@ -29,6 +29,7 @@ from imasks.runs.config import RunConfig
 from imasks.runs.networks import check_networks, choose_networks, fitted, step_of, with_weights
 from imasks.runs.options import Options, check_value
 from imasks.tasks import TASKS, make_task
+from imasks.tasks.points import need_opencv
 from imasks.training.pace import choose_precision
 from imasks.training.recipe import Precision
 
@@ -67,6 +68,8 @@ def configure(
             value=f"task {dataset.card.task}",
             remedy="Use another --im-label, for example ignore or mean.",
         )
+    if dataset.card.points:
+        need_opencv()
     preparation = plan_preparation(
         dataset,
         size=options.size,
@@ -84,6 +87,11 @@ def configure(
         task=dataset.card.task,
         classes=dataset.card.classes,
         colors=dataset.card.colors,
+        name=dataset.card.name,
+        ignore=dataset.card.ignore,
+        points=dataset.card.points,
+        weights=dataset.card.weights,
+        scored=dataset.card.scored,
         preparation=preparation,
         images={split: len(samples) for split, samples in dataset.splits.items()},
         val_cut=dataset.val_cut,
@@ -270,7 +278,8 @@ def _preset(options: Options, *, others: bool) -> Preset:
 
 
 def _ladder(dataset: Dataset, options: Options, size: tuple[int, int]) -> Ladder:
-    name = DEFAULT_LADDER[dataset.card.task] if options.ladder is None else options.ladder
+    asked_for = (options.ladder, dataset.card.ladder, DEFAULT_LADDER[dataset.card.task])
+    name = next(one for one in asked_for if one is not None)
     ladder = LADDERS.get(name)
     if ladder is None:
         raise UserError("there is no such ladder", value=name, remedy=f"Use {', '.join(LADDERS)}.")

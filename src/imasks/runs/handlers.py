@@ -42,7 +42,7 @@ from imasks.runs.work import (
     chosen_keys,
     data_of,
     device_of,
-    ensemble_overlaps,
+    ensemble_tally,
     inputs_of,
     load_candidate,
     resumed,
@@ -124,7 +124,7 @@ def do_fit(job: Job, store: Store) -> dict[str, Any]:
                 fitted.network, arrays, task, recipe, device=device, precision="float32"
             )
             result[split] = measured.scores
-            write_records(folder / f"{split}.json", arrays.names, task, measured.overlaps)
+            write_records(folder / f"{split}.json", arrays.names, task, measured.tally)
     save_network(folder, fitted.network)
     store.append_log(job, {"end": True})
     return result
@@ -211,9 +211,10 @@ def do_rank(job: Job, store: Store) -> dict[str, Any]:
     for split in ("val", "test"):
         arrays = load_arrays(data, split)
         if len(arrays.images):
-            overlaps = ensemble_overlaps(networks, arrays, task, device_of(job))
-            result["ensemble"][split] = task.summary(overlaps)
+            tally = ensemble_tally(networks, arrays, task, device_of(job))
+            result["ensemble"][split] = task.summary(tally)
             if split == "val":
+                overlaps = tally[:, : len(task.classes)]
                 result["never_predicted"] = never_predicted(overlaps, labeled_classes(data, task))
     return result
 

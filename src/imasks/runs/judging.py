@@ -44,8 +44,8 @@ from imasks.runs.work import (
     inputs_of,
     judge_of,
     load_candidate,
-    overlaps_of,
     resumed,
+    tally_of,
     task_of,
     training_record,
 )
@@ -250,12 +250,12 @@ def _judged(job: Job, store: Store, arrays: Arrays) -> tuple[np.ndarray, np.ndar
     assert arrays.labels is not None
     task, device = task_of(job), device_of(job)
     networks, judge = best_networks(job, store), judge_of(job, store)
-    said, overlaps = [], []
+    said, tallies = [], []
     for rows, each in probabilities(networks, arrays.images, task, device=device):
         answers = judge(images_on(device, arrays.images[rows]), each)
         said.append(task.pair_score(answers).cpu())
-        overlaps.append(overlaps_of(each, arrays, rows, task))
-    true = task.scores(sum_by_image(torch.cat(overlaps), arrays))[task.primary].numpy()
+        tallies.append(tally_of(each, arrays, rows, task))
+    true = task.scores(sum_by_image(torch.cat(tallies), arrays))[task.primary].numpy()
     there = _by_image(has_truth(arrays.labels), arrays) > 0
     return _by_image(torch.cat(said).numpy(), arrays), np.where(there, true, np.nan)
 
@@ -306,8 +306,8 @@ def _true_scores(job: Job, pseudo: PseudoLabels, split: Arrays) -> np.ndarray:
     for start in range(0, len(pseudo.labels), CHUNK):
         rows = slice(start, start + CHUNK)
         seen = np.where(pseudo.region[rows][:, None], np.uint8(IGNORE), split.labels[rows])
-        overlaps = task.overlaps(torch.from_numpy(pseudo.labels[rows]), torch.from_numpy(seen))
-        found.append(task.scores(overlaps)[task.primary].float())
+        tally = task.tally(torch.from_numpy(pseudo.labels[rows]), torch.from_numpy(seen))
+        found.append(task.scores(tally)[task.primary].float())
     return torch.cat(found).numpy()
 
 

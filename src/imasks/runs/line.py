@@ -348,7 +348,7 @@ class _Line:
         return {"thresholds": list(ladder.thresholds) if fixed else None, "keep_at": ladder.keep_at}
 
     def _common(self) -> dict[str, Any]:
-        return {"task": _task(self.config), "device": self.config.device}
+        return {"task": self.config.task_json(), "device": self.config.device}
 
     def _where(self, number: int, name: str | None = None) -> str:
         text = f"seed {self.seed}  {name or self.approach.name}"
@@ -358,7 +358,3 @@ class _Line:
 def _filters(config: RunConfig) -> bool:
     asked = config.how.policy.filter
     return config.make_task().filtered if asked is None else asked
-
-
-def _task(config: RunConfig) -> dict[str, Any]:
-    return {"name": config.task, "classes": list(config.classes)}

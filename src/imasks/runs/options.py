@@ -66,7 +66,9 @@ class Options:
         None, "A network of your own: module:function, see the documentation; several with commas."
     )
     ladder: str | None = _option(
-        None, "Whose noise and growth to use: isic2018, hela, suim or cityscapes."
+        None,
+        "Whose noise and growth to use: isic2018, hela, suim or cityscapes; by default those that "
+        "the data set names, or the task's.",
     )
     models: int | None = _option(None, "Networks that vote (the paper's n).", least=1)
     views: int | None = _option(None, "Views of an image in the input ensemble.", least=1)

@@ -125,9 +125,10 @@ def predict_files(
     * of images of more than 64 million pixels, masks and inconsistency masks are tiled TIFF files,
       and overlays are reduced to 2048 pixels;
     * `predictions.csv`, written last: a row an image, with the fields of
-      :class:`imasks.runs.predictor.Prediction` and `area/CLASS`, all shares from 0 to 1. Where
-      EvalNets judge predictions, also `quality` and, if they tell classes apart,
-      `quality/CLASS`; empty where they have nothing to say. `page` is that of a stack, from 1.
+      :class:`imasks.runs.predictor.Prediction` and `area/CLASS`, all shares from 0 to 1, and
+      `count/CLASS` where a class is points. Where EvalNets judge predictions, also `quality` and,
+      if they tell classes apart, `quality/CLASS`; empty where they have nothing to say. `page` is
+      that of a stack, from 1.
 
     Args:
         predictor: see :func:`imasks.runs.predictor.predictor_of`.
@@ -377,6 +378,7 @@ def _row(name: _Name, prediction: Prediction) -> dict[str, object]:
         "width": width,
         "height": height,
         **{key: f"{share:.6f}" for key, share in shares.items()},
+        **{f"count/{name}": count for name, count in prediction.counts.items()},
     }
 
 
@@ -387,6 +389,7 @@ def _table(rows: Sequence[dict[str, object]], predictor: Predictor) -> str:
     if predictor.judge is not None:
         columns += ["quality", *(f"quality/{name}" for name in task.classes if task.detects)]
     columns += [f"area/{name}" for name in task.classes]
+    columns += [f"count/{name}" for name in task.counted]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()

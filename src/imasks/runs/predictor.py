@@ -51,6 +51,8 @@ class Prediction:
         confidence: mean over pixels (and planes) of the mean probability of what was decided.
             Probability that a multiclass network gives to the reserved index is lost to it.
         areas: share of pixels of every class, by name.
+        counts: how many things the classes show that are points, by the names of
+            :attr:`imasks.tasks.Task.counted`; empty without such classes.
         quality: the run's primary score that this mask may be expected to reach, as EvalNets see
             it, calibrated on the validation images; None where the run taught none, and for images
             predicted in tiles.
@@ -64,6 +66,7 @@ class Prediction:
     im_share: float
     confidence: float
     areas: Mapping[str, float]
+    counts: Mapping[str, int] = field(default_factory=dict)
     quality: float | None = None
     class_quality: Mapping[str, float] = field(default_factory=dict)
 
@@ -137,7 +140,7 @@ class Predictor:
         im_share = int(im.sum()) / (H * W)
         planes = self.task.to_user(decided)[0].numpy()
         # the pixels of each class: any mask overlaps itself where it is
-        counts = self.task.overlaps(decided, decided)[0, :, 1].tolist()
+        pixels_of = self.task.overlaps(decided, decided)[0, :, 1].tolist()
         return Prediction(
             mask=planes if isinstance(self.task, Multilabel) else planes[0],
             im=im.numpy(),
@@ -145,8 +148,10 @@ class Predictor:
             im_share=im_share,
             confidence=confidence_of(mean, decided, self.task),
             areas={
-                name: count / (H * W) for name, count in zip(self.task.classes, counts, strict=True)
+                name: count / (H * W)
+                for name, count in zip(self.task.classes, pixels_of, strict=True)
             },
+            counts=dict(zip(self.task.counted, self.task.count(decided)[0].tolist(), strict=True)),
             quality=quality,
             class_quality=class_quality,
         )

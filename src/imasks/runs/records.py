@@ -75,17 +75,19 @@ def results_csv(runs: Sequence[Run]) -> str:
     """Write one row for every approach, seed and finished generation."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
+    tasks = [run.config.make_task() for run in runs]
+    beside = tuple(dict.fromkeys(name for task in tasks for name in task.beside))
     writer.writerow(
         (
             *("data", "score", "approach", "seed", "generation"),
-            *(*COLUMNS, *_QUALITY, *_CONVENTIONS, *_LOST, "chosen", "ended", "budget"),
+            *(*COLUMNS, *_QUALITY, *_CONVENTIONS, *(f"test_{name}" for name in beside), *_LOST),
+            *("chosen", "ended", "budget"),
         )
     )
-    for run in runs:
-        head = (Path(run.config.data).name, run.config.make_task().primary)
-        budget = run.config.budget
+    for run, task in zip(runs, tasks, strict=True):
+        head, budget = (run.config.title, task.primary), run.config.budget
         for one in run.outcomes():
-            writer.writerows((*head, *record, budget) for record in _records(one))
+            writer.writerows((*head, *record, budget) for record in _records(one, beside))
     return out.getvalue()
 
 
@@ -104,6 +106,8 @@ def results_markdown(runs: Sequence[Run]) -> str:
         parts.append(markdown_table(run.rows()))
         if endings := endings_list(run.rows()):
             parts.append(endings)
+        if further := beside_table(run.rows()):
+            parts.append(f"Other test scores of the same networks:\n\n{further}")
         if judged := quality_table(run.rows()):
             parts.append(f"Predicted quality of single predictions:\n\n{judged}")
         if other := conventions_table(run.rows()):
@@ -116,7 +120,7 @@ def results_markdown(runs: Sequence[Run]) -> str:
 
 def titles_of(runs: Sequence[Run]) -> list[str]:
     """Call each run by its data set; where that is not enough by its budget too, and its folder."""
-    titles = [Path(run.config.data).name for run in runs]
+    titles = [run.config.title for run in runs]
     for words in ([run.config.budget for run in runs], [str(run.folder) for run in runs]):
         each = list(zip(titles, words, strict=True))
         differ = {title for title, word in each if any(t == title and w != word for t, w in each)}
@@ -138,6 +142,16 @@ def markdown_table(rows: Sequence[Row]) -> str:
 def endings_list(rows: Sequence[Row]) -> str:
     """Write which approaches and seeds ended early, and why, as a Markdown list; may be empty."""
     return "".join(f"* {row.approach}, {one}\n" for row in rows for one in row.ended)
+
+
+def beside_table(rows: Sequence[Row]) -> str:
+    """Write the test scores beside the primary one as a Markdown table; empty without any."""
+    names = tuple(dict.fromkeys(name for row in rows for name in row.beside))
+    if not names:
+        return ""
+    lines = [("approach", *names), ("---", *["---:"] * len(names))]
+    lines += [(row.approach, *(text(row.beside.get(name)) for name in names)) for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def quality_table(rows: Sequence[Row]) -> str:
@@ -187,17 +201,18 @@ def _name(row: Row) -> str:
     return f"{row.approach} (ended)" if row.ended else row.approach
 
 
-def _records(one: Outcome) -> Iterator[tuple[object, ...]]:
+def _records(one: Outcome, beside: Sequence[str]) -> Iterator[tuple[object, ...]]:
     for step in one.steps:
         values = ("" if (v := getattr(step, name)) is None else v for name in COLUMNS)
         judged = (step.quality.get(name) for name in QUALITY.values())
         quality = ("" if v is None else v for v in judged)
+        further = (step.beside.get(name, "") for name in beside)
         chosen = one.chosen is not None and one.chosen.generation == step.generation
         marked = "yes" if chosen else ""
         ended = "" if one.ended is None else str(one.ended)
         others = (step.conventions.get(name, "") for name in _CONVENTIONS)
         lost = ("; ".join(getattr(step, name)) for name in _LOST)
-        numbers = (*values, *quality, *others)
+        numbers = (*values, *quality, *others, *further)
         yield (one.approach, one.seed, step.generation, *numbers, *lost, marked, ended)
 
 

@@ -50,6 +50,8 @@ class Step:
         never_predicted: labeled classes of the validation masks that the ensemble never predicts
             there.
         vanished: labeled classes of which the pseudo-labels learned with have no pixel.
+        beside: further test scores of the best candidate, those of
+            :attr:`imasks.tasks.Task.beside`.
     """
 
     generation: int
@@ -70,6 +72,7 @@ class Step:
     conventions: Mapping[str, float] = field(default_factory=dict)
     never_predicted: tuple[str, ...] = ()
     vanished: tuple[str, ...] = ()
+    beside: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,6 +250,7 @@ def _step(generation: Generation, store: Store, task: Task, seconds: Mapping[Job
         conventions=_conventions(best, task),
         never_predicted=tuple(ranked.get("never_predicted", ())),
         vanished=tuple(labelled.get("vanished", ())) if labelled else (),
+        beside={name: best["test"][name] for name in task.beside if name in best.get("test", {})},
     )
 
 

@@ -68,6 +68,7 @@ class Row:
         quality: likewise, each number over seeds; empty without EvalNets.
         conventions: the score by other conventions about images without foreground, likewise; see
             :class:`imasks.runs.results.Step`.
+        beside: further test scores of the chosen candidates, see the same place.
         seconds: computing time of all seeds.
         complete: whether every seed is finished.
         progress: "jobs done / jobs".
@@ -91,6 +92,7 @@ class Row:
     evalnet_share: float | None = None
     quality: Mapping[str, Spread] = field(default_factory=dict)
     conventions: Mapping[str, Spread] = field(default_factory=dict)
+    beside: Mapping[str, Spread] = field(default_factory=dict)
 
 
 def rows(found: Iterable[Outcome]) -> list[Row]:
@@ -153,6 +155,7 @@ def _row(name: str, found: list[Outcome]) -> Row:
         ended=tuple(f"seed {one.seed} {one.ended}" for one in mine if one.ended),
         quality=_by_name([step.quality for step in chosen]),
         conventions=_by_name([step.conventions for step in chosen]),
+        beside=_by_name([step.beside for step in chosen]),
     )
 
 

@@ -65,6 +65,8 @@ def results_table(rows: Sequence[Row], *, score: str) -> RenderableType:
         notes.append("Not finished: run the same command again to go on.")
     parts: list[RenderableType] = [table, Text(" ".join(notes), style="dim")]
     parts += [Text(f"{row.approach}, {one}", style="yellow") for row in rows for one in row.ended]
+    if further := [row for row in rows if row.beside]:
+        parts += [Text(), _beside_table(further)]
     if judged := [row for row in rows if row.quality]:
         parts += [Text(), _quality_table(judged, score)]
     if lines := convention_lines(rows):
@@ -75,6 +77,25 @@ def results_table(rows: Sequence[Row], *, score: str) -> RenderableType:
 def _name(row: Row) -> str:
     ended = " (ended)" if row.ended else ""
     return f"{row.approach}{ended}" if row.complete else f"{row.approach} ({row.progress} jobs)"
+
+
+def _beside_table(rows: Sequence[Row]) -> RenderableType:
+    """Show what stands beside the primary score, one column a score."""
+    table = Table(
+        title="Other test scores of the same networks",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    table.add_column("approach")
+    names = dict.fromkeys(name for row in rows for name in row.beside)
+    for name in names:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(row.approach, *(text(row.beside.get(name)) for name in names))
+    return table
 
 
 CONVENTIONS = ("split", "empty is 0", "empty is 1", "without empty")

@@ -30,7 +30,7 @@ CHECKPOINT = "checkpoint.safetensors"  # by this name, the store removes it once
 def task_of(job: Job) -> Task:
     """Build the task that a job is about."""
     p: Any = job.params
-    return make_task(p["task"]["name"], p["task"]["classes"])
+    return make_task(**p["task"])
 
 
 def device_of(job: Job) -> torch.device:
@@ -98,26 +98,26 @@ def judge_of(job: Job, store: Store, *, device: torch.device | None = None) -> J
     )
 
 
-def ensemble_overlaps(
+def ensemble_tally(
     networks: Sequence[nn.Module], split: Arrays, task: Task, device: torch.device
 ) -> Tensor:
-    """Overlaps int64 [M, K, 3] of the mean probability of several networks with the truth.
+    """Tally int64 [M, R, 3] of the mean probability of several networks against the truth.
 
     M images, which the split may show in tiles.
     """
     found = [
-        overlaps_of(each, split, rows, task)
+        tally_of(each, split, rows, task)
         for rows, each in probabilities(networks, split.images, task, device=device)
     ]
     return sum_by_image(torch.cat(found), split)
 
 
-def overlaps_of(probabilities: Tensor, split: Arrays, rows: slice, task: Task) -> Tensor:
-    """Overlaps int64 [n, K, 3], on the CPU, of the mean of [E, n, C, H, W] with the truth."""
+def tally_of(probabilities: Tensor, split: Arrays, rows: slice, task: Task) -> Tensor:
+    """Tally int64 [n, R, 3], on the CPU, of the mean of [E, n, C, H, W] against the truth."""
     assert split.labels is not None
     truth = torch.from_numpy(np.ascontiguousarray(split.labels[rows])).to(probabilities.device)
     predicted = task.discrete(probabilities.mean(0), reserved=False)
-    return task.overlaps(predicted, truth).cpu()
+    return task.tally(predicted, truth).cpu()
 
 
 def has_truth(labels: np.ndarray) -> np.ndarray:
@@ -133,14 +133,12 @@ def against_truth(folder: Path, split: Arrays, task: Task) -> dict[str, float]:
     assert split.labels is not None
     truth = split.labels
     pseudo = load_pseudo_labels(folder)
-    overlaps = []
+    tallies = []
     for start in range(0, len(truth), 256):
         rows = slice(start, start + 256)
         seen = np.where(pseudo.im[rows], np.uint8(IGNORE), truth[rows])
-        overlaps.append(
-            task.overlaps(torch.from_numpy(pseudo.labels[rows]), torch.from_numpy(seen))
-        )
-    return task.summary(sum_by_image(torch.cat(overlaps), split))
+        tallies.append(task.tally(torch.from_numpy(pseudo.labels[rows]), torch.from_numpy(seen)))
+    return task.summary(sum_by_image(torch.cat(tallies), split))
 
 
 def resumed(job: Job, store: Store) -> Path:
@@ -163,9 +161,9 @@ def training_record(fitted: Fitted[Any]) -> dict[str, Any]:
     }
 
 
-def write_records(path: Path, names: Sequence[str], task: Task, overlaps: Tensor) -> None:
+def write_records(path: Path, names: Sequence[str], task: Task, tally: Tensor) -> None:
     """Write the scores of every image as JSON."""
-    scores = {k: v.tolist() for k, v in task.scores(overlaps).items()}
+    scores = {k: v.tolist() for k, v in task.scores(tally).items()}
     rows = [
         {"name": name, **{k: values[i] for k, values in scores.items()}}
         for i, name in enumerate(names)

@@ -34,13 +34,20 @@ TASKS: Mapping[TaskName, type[Task]] = {
 }
 
 
-def make_task(name: str, classes: Sequence[str]) -> Task:
-    """Build a task from its name in ``dataset.toml``.
+def make_task(
+    name: str,
+    classes: Sequence[str],
+    *,
+    points: Sequence[str] = (),
+    weights: Sequence[float] = (),
+    scored: Sequence[str] = (),
+) -> Task:
+    """Build a task from its name in ``dataset.toml``; see :class:`imasks.tasks.Task`.
 
     Raises:
         UserError: the name is none of the three.
     """
     for known, kind in TASKS.items():
         if known == name:
-            return kind(classes)
+            return kind(classes, points=points, weights=weights, scored=scored)
     raise UserError("task is not known", value=name, remedy=f"Use one of {', '.join(TASKS)}.")

@@ -95,8 +95,21 @@ class Multiclass(Task):
         counts = torch.stack([hit, matrix.sum(1), matrix.sum(2)], dim=-1)
         return counts[:, 1:]
 
-    def scores(self, overlaps: Tensor) -> dict[str, Tensor]:
-        hit, predicted, true = overlaps.double().unbind(-1)
+    @property
+    def beside(self) -> tuple[str, ...]:
+        return ("mean_class_iou_scored",) if self.scored else ()
+
+    def tally(self, predicted: Tensor, truth: Tensor) -> Tensor:
+        counts = self.overlaps(predicted, truth)
+        if not self.scored:
+            return counts
+        rows = [self.classes.index(name) for name in self.scored]
+        kept = torch.isin(truth, torch.tensor(rows, dtype=torch.uint8, device=truth.device) + 1)
+        seen = self.overlaps(predicted, truth.masked_fill(~kept, IGNORE))
+        return torch.cat([counts, seen[:, rows]], 1)
+
+    def scores(self, tally: Tensor) -> dict[str, Tensor]:
+        hit, predicted, true = tally[:, : len(self.classes)].double().unbind(-1)
         per_class = hit / (predicted + true - hit)
         present = true > 0
         absent = ~present.any(1)
@@ -108,7 +121,7 @@ class Multiclass(Task):
     def selection_sums(self, probabilities: Tensor, truth: Tensor) -> Tensor:
         return soft_areas(probabilities, truth)
 
-    def selection(self, sums: Tensor, overlaps: Tensor) -> float:
+    def selection(self, sums: Tensor, tally: Tensor) -> float:
         """Soft mean IoU over all outputs."""
         return float(soft_mean_iou(sums))
 

@@ -56,8 +56,27 @@ class Task(abc.ABC):
     extra_views: ClassVar[int] = 1
     """How many more views than its nominal number an input ensemble has, as published."""
 
-    def __init__(self, classes: Sequence[str]) -> None:
+    def __init__(
+        self,
+        classes: Sequence[str],
+        *,
+        points: Sequence[str] = (),
+        weights: Sequence[float] = (),
+        scored: Sequence[str] = (),
+    ) -> None:
+        """Name the classes.
+
+        Args:
+            classes: in the order of ids or planes.
+            points: those whose masks mark places, see :mod:`imasks.tasks.points` (multilabel).
+            weights: what a pixel of each class counts in the loss; empty: 1 (multilabel).
+            scored: those of the field's own evaluation, which leaves out pixels of all others
+                (multiclass).
+        """
         self.classes = tuple(classes)
+        self.points = tuple(points)
+        self.weights = tuple(weights)
+        self.scored = tuple(scored)
 
     @property
     @abc.abstractmethod
@@ -145,13 +164,44 @@ class Task(abc.ABC):
         Pixels whose truth is IGNORE are left out of all three.
         """
 
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Scores that tables show beside the primary one."""
+        return ()
+
+    def tally(self, predicted: Tensor, truth: Tensor) -> Tensor:
+        """Count all that scores need: int64 [N, R, 3], R >= K.
+
+        The first K rows are :meth:`overlaps`. Sums over the parts of an image are those of the
+        image.
+        """
+        return self.overlaps(predicted, truth)
+
     @abc.abstractmethod
-    def scores(self, overlaps: Tensor) -> dict[str, Tensor]:
-        """The paper's scores of every image, float64 [N] each, from :meth:`overlaps`."""
+    def scores(self, tally: Tensor) -> dict[str, Tensor]:
+        """The paper's scores of every image, float64 [N] each, from :meth:`tally`."""
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """What :meth:`count` counts."""
+        return ()
+
+    def count(self, labels: Tensor) -> Tensor:
+        """Count the things in uint8 [N, P, H, W] by the names of :attr:`counted`: int64 [N, Q]."""
+        return torch.zeros((len(labels), 0), dtype=torch.int64)
+
+    def redraw(self, labels: Tensor, places: Tensor) -> Tensor:
+        """Draw the classes that are points anew, as pseudo-labels are once a generation.
+
+        Args:
+            labels: uint8 [N, P, H, W].
+            places: the same before they were changed: where things are.
+        """
+        return labels
 
     @abc.abstractmethod
     def selection_sums(self, probabilities: Tensor, truth: Tensor) -> Tensor:
-        """Count what the published choice of an epoch needs beside :meth:`overlaps`.
+        """Count what the published choice of an epoch needs beside :meth:`tally`.
 
         Args:
             probabilities: float32 [N, C, H, W].
@@ -162,12 +212,12 @@ class Task(abc.ABC):
         """
 
     @abc.abstractmethod
-    def selection(self, sums: Tensor, overlaps: Tensor) -> float:
+    def selection(self, sums: Tensor, tally: Tensor) -> float:
         """The number by which epochs are compared as published; larger is better (METHOD 5).
 
         Args:
             sums: see :meth:`selection_sums`.
-            overlaps: int64 [N, K, 3] of the whole split.
+            tally: int64 [N, R, 3] of the whole split.
         """
 
     @abc.abstractmethod
@@ -223,21 +273,30 @@ class Task(abc.ABC):
         seen = quality[:, 1] >= DETECTED if self.detects else torch.ones_like(iou, dtype=torch.bool)
         return (iou * seen).sum(1) / seen.sum(1).clamp(min=1)
 
-    def class_iou(self, overlaps: Tensor) -> Tensor:
+    def class_iou(self, tally: Tensor) -> Tensor:
         """The field's standard score: IoU of each class over the whole split, float64 [K].
 
         NaN for a class that neither occurs nor is predicted.
         """
-        hit, predicted, true = overlaps.sum(0).double().unbind(-1)
-        return hit / (predicted + true - hit)
+        return _iou(tally[:, : len(self.classes)])
 
-    def summary(self, overlaps: Tensor) -> dict[str, float]:
+    def summary(self, tally: Tensor) -> dict[str, float]:
         """Scores of a split: the paper's (means over images) and the standard ones."""
-        if not len(overlaps):
+        if not len(tally):
             return {}
-        means = {name: float(values.nanmean()) for name, values in self.scores(overlaps).items()}
-        per_class = self.class_iou(overlaps)
+        means = {name: float(values.nanmean()) for name, values in self.scores(tally).items()}
+        per_class = self.class_iou(tally)
         means["mean_class_iou"] = float(per_class.nanmean())
         for name, value in zip(self.classes, per_class.tolist(), strict=True):
             means[f"class_iou/{name}"] = value
+        if self.scored:
+            per_class = _iou(tally[:, len(self.classes) :])
+            means["mean_class_iou_scored"] = float(per_class.nanmean())
+            for name, value in zip(self.scored, per_class.tolist(), strict=True):
+                means[f"class_iou_scored/{name}"] = value
         return means
+
+
+def _iou(overlaps: Tensor) -> Tensor:
+    hit, predicted, true = overlaps.sum(0).double().unbind(-1)
+    return hit / (predicted + true - hit)

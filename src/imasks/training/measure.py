@@ -19,12 +19,12 @@ class Measured:
     """What a network is worth on a split.
 
     Args:
-        overlaps: int64 [M, K, 3] of M images, see :meth:`imasks.tasks.Task.overlaps`.
+        tally: int64 [M, R, 3] of M images, see :meth:`imasks.tasks.Task.tally`.
         scores: the split's scores by name.
         selection: the number by which epochs are compared; larger is better.
     """
 
-    overlaps: Tensor
+    tally: Tensor
     scores: dict[str, float]
     selection: float
 
@@ -49,19 +49,19 @@ def measure(
         precision: of the convolutions; the recipe's if not given.
     """
     assert split.labels is not None
-    overlaps, sums = [], []
+    tallies, sums = [], []
     for rows, each in probabilities(
         [network], split.images, task, device=device, precision=precision or recipe.precision
     ):
         truth = torch.from_numpy(np.ascontiguousarray(split.labels[rows])).to(device)
-        overlaps.append(task.overlaps(task.discrete(each[0], reserved=False), truth).cpu())
+        tallies.append(task.tally(task.discrete(each[0], reserved=False), truth).cpu())
         if recipe.select == "paper":
             sums.append(task.selection_sums(each[0], truth))
-    counted = sum_by_image(torch.cat(overlaps), split)
+    counted = sum_by_image(torch.cat(tallies), split)
     scores = task.summary(counted)
     by_paper = task.selection(sum(sums[1:], sums[0]), counted) if sums else None
     best_by = scores[task.primary] if by_paper is None else by_paper
-    return Measured(overlaps=counted, scores=scores, selection=best_by)
+    return Measured(tally=counted, scores=scores, selection=best_by)
 
 
 def measure_loss(
@@ -69,34 +69,35 @@ def measure_loss(
 ) -> Measured:
     """Like :func:`measure`, but epochs are compared by the recipe's loss, negated."""
     assert split.labels is not None
-    overlaps = []
+    tallies = []
     loss, values = 0.0, 0
     for rows, (logits,) in outputs(
         [network], split.images, device=device, precision=recipe.precision
     ):
         truth = torch.from_numpy(np.ascontiguousarray(split.labels[rows])).to(device)
         predicted = task.discrete(task.probabilities(logits), reserved=False)
-        overlaps.append(task.overlaps(predicted, truth).cpu())
+        tallies.append(task.tally(predicted, truth).cpu())
         counted = int((truth != IGNORE).sum())
         loss += float(task.loss(logits, truth, kind=recipe.loss)) * counted
         values += counted
-    summed = sum_by_image(torch.cat(overlaps), split)
-    return Measured(overlaps=summed, scores=task.summary(summed), selection=-loss / max(1, values))
+    summed = sum_by_image(torch.cat(tallies), split)
+    return Measured(tally=summed, scores=task.summary(summed), selection=-loss / max(1, values))
 
 
-def sum_by_image(overlaps: Tensor, split: Arrays) -> Tensor:
-    """Sum the overlaps of a split's rows to those of its images, so that images are scored.
+def sum_by_image(tally: Tensor, split: Arrays) -> Tensor:
+    """Sum the tallies of a split's rows to those of its images, so that images are scored.
 
     A row may be a tile that shows nothing of what its image holds; its own score means nothing.
+    A thing that the border of a tile cuts is counted on both sides, if enough of it is there.
 
     Args:
-        overlaps: int64 [N, K, 3], on the CPU.
+        tally: int64 [N, R, 3], on the CPU.
         split: says which image each of the N rows shows.
 
     Returns:
-        int64 [M, K, 3].
+        int64 [M, R, 3].
     """
     if split.source is None:
-        return overlaps
-    summed = overlaps.new_zeros((len(split.names), *overlaps.shape[1:]))
-    return summed.index_add_(0, torch.from_numpy(split.source), overlaps)
+        return tally
+    summed = tally.new_zeros((len(split.names), *tally.shape[1:]))
+    return summed.index_add_(0, torch.from_numpy(split.source), tally)

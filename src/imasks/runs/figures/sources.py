@@ -9,7 +9,6 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -164,8 +163,11 @@ def predicted_scores(run: Run) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
 
 
 def _panel(run: Run, title: str, ylabel: str, curves: Sequence[Curve]) -> Panel | None:
-    data = Path(run.config.data).name
-    return Panel(title=title, data=data, ylabel=ylabel, curves=tuple(curves)) if curves else None
+    return (
+        Panel(title=title, data=run.config.title, ylabel=ylabel, curves=tuple(curves))
+        if curves
+        else None
+    )
 
 
 def _curves(run: Run, value: Callable[[Step], float | None]) -> list[Curve]:
