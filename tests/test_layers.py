@@ -14,13 +14,14 @@ LAYERS = [
     ["tasks"],
     ["data"],
     ["kernels"],
+    ["prepare"],
     ["models"],
     ["training", "labelling"],
     ["approaches"],
     ["runs"],
     ["exchange", "review"],
     ["api", "demo"],
-    ["cli", "cli_exchange", "cli_review"],
+    ["cli", "cli_exchange", "cli_prepare", "cli_review"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")

@@ -21,6 +21,7 @@ from rich.progress import Progress
 from rich.text import Text
 
 from imasks.cli_exchange import add_commands
+from imasks.cli_prepare import prepare_app
 from imasks.cli_review import review
 from imasks.encoding import TaskName
 from imasks.errors import UserError
@@ -40,6 +41,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(prepare_app, name="prepare")
 # file names are the user's own: brackets in them are no markup, colons no emoji
 console = Console(markup=False, emoji=False, highlight=False)
 

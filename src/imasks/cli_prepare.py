@@ -1,0 +1,126 @@
+"""`imasks prepare`: one sub-command for every entry of the registry, and what `--list` says."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from imasks.prepare.registry import PREPARERS, Option, Preparer, Request
+
+prepare_app = typer.Typer(
+    help="Turn a published data set, as it was downloaded, into a data folder.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def _list(wanted: bool) -> None:
+    """Tell of every preparer what it is for; of data sets also where they come from."""
+    if not wanted:
+        return
+    console = _console()
+    for one in PREPARERS.values():
+        console.print(Text(one.name, style="bold"), Text(one.description))
+        if one.about is not None:
+            console.print(_about(one), soft_wrap=True)
+    raise typer.Exit
+
+
+@prepare_app.callback()
+def _prepare(
+    wanted: Annotated[
+        bool,
+        typer.Option(
+            "--list",
+            callback=_list,
+            is_eager=True,
+            help="Tell of each what it is, where to get it and how it must lie, and end.",
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def _about(one: Preparer) -> Text:
+    assert one.about is not None
+    about = one.about()
+    text = Text()
+    classes = Text()
+    for name, color in zip(about.classes, about.colors, strict=True):
+        classes.append("■ ", style=color).append(f"{name} {color}  ")
+    for head, body in (
+        ("task", Text(about.task)),
+        ("classes", classes),
+        ("from", Text(about.where)),
+        ("licence", Text(about.licence)),
+        ("cite", Text(about.citation)),
+        ("expected", Text(about.tree.replace("\n", "\n" + " " * 12))),
+    ):
+        text.append(f"  {head:<10}", style="dim").append(body).append("\n")
+    return text
+
+
+def _command(one: Preparer) -> Callable[..., None]:
+    """Make the command of a preparer, with an option for each of its own."""
+
+    def command(source: Path, out: Path, **options: Any) -> None:
+        console = _console()
+        columns = (TextColumn("preparing"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+            task = bar.add_task("preparing", total=None)
+            told = one.function(
+                Request(
+                    source=source,
+                    out=out,
+                    options=options,
+                    on_progress=lambda done, total: bar.update(task, completed=done, total=total),
+                )
+            )
+        folder = shlex.quote(str(out))
+        lines = [*told, f"Next: imasks check {folder}", _study(one, folder)]
+        for line in lines:
+            console.print(Text(line), soft_wrap=True)
+
+    parameters = [
+        _parameter("source", Annotated[Path, typer.Argument(help="The folder of the download.")]),
+        _parameter("out", Annotated[Path, typer.Argument(help="The data folder to make.")]),
+        *map(_option, one.options),
+    ]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
+    return command
+
+
+def _study(one: Preparer, folder: str) -> str:
+    preset = " --preset paper" if one.about is not None else ""
+    return f"      imasks study {folder}{preset} --out runs/{one.name}"
+
+
+def _option(option: Option) -> inspect.Parameter:
+    flag = f"--{option.name.replace('_', '-')}"
+    annotation = Annotated[option.kind, typer.Option(flag, help=option.help)]
+    return _parameter(option.name, annotation, default=option.default)
+
+
+def _parameter(
+    name: str, annotation: Any, *, default: Any = inspect.Parameter.empty
+) -> inspect.Parameter:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=annotation)
+
+
+def _console() -> Console:
+    # file names are the user's own: brackets in them are no markup, colons no emoji
+    return Console(markup=False, emoji=False, highlight=False)
+
+
+for _one in PREPARERS.values():
+    prepare_app.command(_one.name, help=_one.description)(_command(_one))
