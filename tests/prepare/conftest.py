@@ -46,9 +46,9 @@ def isic(tmp_path):
 
 @pytest.fixture
 def hela(tmp_path):
-    """Ten training images of 300 x 400, one for validation and one for testing."""
+    """Five training images of 300 x 400, one for validation and one for testing."""
     source = tmp_path / "hela"
-    for split, count in (("train", 10), ("val", 1), ("test", 1)):
+    for split, count in (("train", 5), ("val", 1), ("test", 1)):
         for number in range(count):
             name = f"well {number}"
             save(source / split / "brightfield" / f"{name}.jpg", noise(number, 300, 400, 1))
@@ -64,14 +64,14 @@ def hela(tmp_path):
 
 @pytest.fixture
 def suim(tmp_path):
-    """Twenty images for training and validation, three for testing."""
+    """Ten images for training and validation, three for testing."""
     source = tmp_path / "suim"
-    for part, count in (("train_val", 20), ("TEST", 3)):
+    for part, count in (("train_val", 10), ("TEST", 3)):
         for number in range(count):
             name = f"{'fdw'[number % 3]}_r_{number}_"
             seed = number + 100 * (part == "TEST")
-            save(source / part / "images" / f"{name}.jpg", noise(seed, 300, 400))
-            save(source / part / "masks" / f"{name}.bmp", suim_mask(300, 400))
+            save(source / part / "images" / f"{name}.jpg", noise(seed, 400, 400))
+            save(source / part / "masks" / f"{name}.bmp", suim_mask(400, 400))
     return source
 
 

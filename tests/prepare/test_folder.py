@@ -91,7 +91,7 @@ def test_a_file_that_was_mended_is_read_again(isic, prepare, tmp_path):
     mask = isic / "ISIC2018_Task1_Test_GroundTruth" / "ISIC_0000032_segmentation.png"
     good = mask.read_bytes()
     mask.write_bytes(good[:40])
-    with pytest.raises(UserError, match="ISIC_0000032_segmentation.png"):
+    with pytest.raises(UserError, match=r"ISIC_0000032_segmentation\.png"):
         prepare("isic2018", isic)
     assert not (tmp_path / "out").exists()
     mask.write_bytes(good)

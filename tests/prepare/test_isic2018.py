@@ -101,7 +101,7 @@ def test_a_missing_partner_is_named(isic, prepare, kind):
 def test_a_mask_of_another_size_is_an_error(isic, prepare, tmp_path):
     mask = isic / "ISIC2018_Task1_Training_GroundTruth" / "ISIC_0000002_segmentation.png"
     save(mask, noise(0, 30, 90, 1))
-    with pytest.raises(UserError, match="ISIC_0000002_segmentation.png differs in size"):
+    with pytest.raises(UserError, match=r"ISIC_0000002_segmentation\.png differs in size"):
         prepare("isic2018", isic)
     assert not (tmp_path / "out").exists()
 
