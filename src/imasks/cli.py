@@ -267,6 +267,10 @@ def predict(
         ),
     ] = "auto",
     overlays: Annotated[bool, typer.Option(help="Draw masks over the images.")] = True,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="A folder of these images' true masks: predictions are scored."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Predict masks, inconsistency masks and a table for new images of any size."""
@@ -276,6 +280,7 @@ def predict(
     from imasks.runs.predictions import common_root, list_inputs, predict_files
     from imasks.runs.predictor import predictor_of
     from imasks.runs.run import open_run
+    from imasks.runs.truth import Truth
 
     opened = open_run(run)
     chosen = choose(opened, approach=approach, seed=seed)
@@ -293,11 +298,15 @@ def predict(
             out,
             root=common_root(images),
             overlays=overlays,
+            truth=None if truth is None else Truth.of(truth, opened.config),
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     about = {"run": str(run.resolve()), **legend(opened.config), **chosen.to_json()}
     write_text(out / "model.json", json.dumps(about))
     _say(f"{report.done} images predicted; see {out / 'predictions.csv'}")
+    for name in (predictor.task.primary, *predictor.task.beside, "mean_class_iou"):
+        if name in report.scores:
+            _say(f"{name}: {report.scores[name]:.3f}")
     for path, reason in report.skipped:
         _say(f"{path}: {reason}", warning="skipped")
     if report.skipped:

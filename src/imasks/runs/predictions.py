@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from imasks.data.files import (
     IMAGE_SUFFIXES,
@@ -34,9 +38,10 @@ from imasks.errors import UserError
 from imasks.runs.colors import class_colors, overlay
 from imasks.runs.large import LARGE, predict_large, reduced, write_tiles
 from imasks.runs.predictor import Prediction, Predictor
-from imasks.tasks import Multiclass, Multilabel
+from imasks.runs.truth import Truth
+from imasks.tasks import Multiclass, Multilabel, Task
 
-TABLE = "predictions.csv"
+TABLE, SCORES = "predictions.csv", "scores.json"
 MASKS, INCONSISTENCY, OVERLAYS = "masks", "inconsistency", "overlays"
 OVERLAY_SIDE = 2048
 FOLDERS = (MASKS, INCONSISTENCY, OVERLAYS)
@@ -51,10 +56,12 @@ class Report:
     Args:
         done: images predicted.
         skipped: files that cannot be predicted, each with the reason.
+        scores: of all predictions together, by name; empty without true masks.
     """
 
     done: int
     skipped: tuple[tuple[Path, str], ...]
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 def list_inputs(paths: Iterable[Path], *, out: Path | None = None) -> list[Path]:
@@ -109,6 +116,7 @@ def predict_files(
     *,
     root: Path | None = None,
     overlays: bool = True,
+    truth: Truth | None = None,
     on_progress: Callable[[float, int], None] | None = None,
 ) -> Report:
     """Predict image files and write the results.
@@ -136,19 +144,32 @@ def predict_files(
         out: the folder for the results; made if need be.
         root: the folder below which all inputs lie; by default the deepest there is.
         overlays: whether to draw them.
+        truth: true masks; then the table has the scores of every image as `true/SCORE`, and those
+            of all together are in `scores.json`. They are taken at the images' own sizes.
         on_progress: is called with (images done or skipped, images in all); while a large image is
             worked on, with parts of it.
 
     Raises:
-        UserError: two inputs would write the same file, or `out` holds something else's files.
+        UserError: two inputs would write the same file, `out` holds something else's files, or a
+            true mask is missing.
     """
     pages = predictor.preparation.pages
     items = [Item(path, page, of) for path in inputs for page, of in _pages(path, pages)]
     names = _names(items, root or common_root(inputs), out)
+    if truth is not None:
+        truth.need(names.values())
     _claim(out)
     rows: list[dict[str, object]] = []
+    tallies: list[Tensor] = []
     skipped: list[tuple[Path, str]] = []
     tell = on_progress or (lambda done, total: None)
+
+    def score(name: _Name, prediction: Prediction) -> dict[str, object]:
+        if truth is None:
+            return {}
+        tallies.append(truth.tally(name.file, prediction, page=name.item.page))
+        return _true_scores(predictor.task, tallies[-1])
+
     for done, (item, image) in enumerate(_images(items, predictor)):
         try:
             if isinstance(image, UserError):
@@ -156,14 +177,18 @@ def predict_files(
             name = _Name(out, names[item], item)
             if image is None:
                 part = partial(_tell_part, tell, done, len(items))
-                rows.append(_predict_large(name, predictor, overlays, part))
+                rows.append(_predict_large(name, predictor, overlays, score, part))
             else:
-                rows.append(_predict(name, image, predictor, overlays))
+                rows.append(_predict(name, image, predictor, overlays, score))
         except UserError as error:
             skipped.append((item.path, reason_of(error)))
         tell(done + 1, len(items))
+    summary = predictor.task.summary(torch.cat(tallies)) if tallies else {}
+    if summary:
+        known = {name: one if math.isfinite(one) else None for name, one in summary.items()}
+        write_text(out / SCORES, json.dumps(known, indent=1))
     write_text(out / TABLE, _table(rows, predictor))
-    return Report(done=len(rows), skipped=tuple(skipped))
+    return Report(done=len(rows), skipped=tuple(skipped), scores=summary)
 
 
 class Item(NamedTuple):
@@ -211,19 +236,26 @@ def result_name(file: PurePath, item: Item) -> str:
     return PurePath(*map(safe_name, stem.parts)).as_posix()
 
 
+Scorer = Callable[[_Name, Prediction], dict[str, object]]
+
+
 def _predict(
-    name: _Name, image: NDArray[Any], predictor: Predictor, overlays: bool
+    name: _Name, image: NDArray[Any], predictor: Predictor, overlays: bool, score: Scorer
 ) -> dict[str, object]:
     prediction = predictor(image)
     _write_prediction(name, prediction, predictor)
     if overlays:
         shown = to_uint8(image, predictor.preparation)
         _write_overlay(name, shown, prediction.mask, prediction.im, predictor)
-    return _row(name, prediction)
+    return _row(name, prediction) | score(name, prediction)
 
 
 def _predict_large(
-    name: _Name, predictor: Predictor, overlays: bool, on_progress: Callable[[float], None]
+    name: _Name,
+    predictor: Predictor,
+    overlays: bool,
+    score: Scorer,
+    on_progress: Callable[[float], None],
 ) -> dict[str, object]:
     path, page, _ = name.item
     pages = predictor.preparation.pages
@@ -236,7 +268,7 @@ def _predict_large(
         if overlays:
             small = reduced(source, prediction, predictor.preparation, side=OVERLAY_SIDE)
             _write_overlay(name, *small, predictor)
-        row = _row(name, prediction)
+        row = _row(name, prediction) | score(name, prediction)
         del prediction  # Windows does not delete files that are mapped
     return row
 
@@ -382,6 +414,12 @@ def _row(name: _Name, prediction: Prediction) -> dict[str, object]:
     }
 
 
+def _true_scores(task: Task, tally: Tensor) -> dict[str, object]:
+    """Write the scores of one image for the table; empty where there is none, as all is void."""
+    scores = {name: float(values) for name, values in task.scores(tally).items()}
+    return {f"true/{name}": "" if math.isnan(one) else f"{one:.6f}" for name, one in scores.items()}
+
+
 def _table(rows: Sequence[dict[str, object]], predictor: Predictor) -> str:
     task = predictor.task
     pages = ["page"] if any("page" in row for row in rows) else []
@@ -390,6 +428,7 @@ def _table(rows: Sequence[dict[str, object]], predictor: Predictor) -> str:
         columns += ["quality", *(f"quality/{name}" for name in task.classes if task.detects)]
     columns += [f"area/{name}" for name in task.classes]
     columns += [f"count/{name}" for name in task.counted]
+    columns += [name for name in (rows[0] if rows else ()) if name.startswith("true/")]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()

@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import pytest
-from tests.prepare.conftest import isic  # noqa: F401 - a fixture
 
 from imasks import cli
 from imasks.prepare.registry import PREPARERS
@@ -28,7 +27,7 @@ def imasks(monkeypatch, capsys):
     return run
 
 
-def test_from_a_download_to_a_checked_data_folder(imasks, isic, tmp_path):  # noqa: F811
+def test_from_a_download_to_a_checked_data_folder(imasks, isic, tmp_path):
     out = tmp_path / "my data"
     code, text = imasks("prepare", "isic2018", isic, out, "--subset", "--labeled-share", "0.5")
     assert code == 0, text
