@@ -106,8 +106,8 @@ def _study(one: Preparer, folder: str) -> str:
 
 def _option(option: Option) -> inspect.Parameter:
     flag = f"--{option.name.replace('_', '-')}"
-    annotation = Annotated[option.kind, typer.Option(flag, help=option.help)]
-    return _parameter(option.name, annotation, default=option.default)
+    given = typer.Option(flag, help=option.help)
+    return _parameter(option.name, Annotated[option.kind, given], default=option.default)
 
 
 def _parameter(

@@ -15,10 +15,10 @@ from imasks.data.prepare import LUMINANCE
 
 def grey(image: NDArray[Any]) -> NDArray[Any]:
     """Bring [H,W,C] to [H,W], by luminance (Rec. 601) where there is colour; the dtype stays."""
-    if image.shape[2] == 1 or (image == image[..., :1]).all():
-        return image[..., 0]
-    values = image.astype(np.float64) @ np.array(LUMINANCE)
-    return np.rint(values).astype(image.dtype)
+    plane: NDArray[Any] = image[..., 0]
+    if image.shape[2] == 3 and (image != image[..., :1]).any():
+        plane = np.rint(image.astype(np.float64) @ np.array(LUMINANCE)).astype(image.dtype)
+    return plane
 
 
 def to_8_bit(image: NDArray[Any], source: Path) -> Bytes:

@@ -208,19 +208,14 @@ def _ids(pair: Pair, *, keep_unclear: bool) -> tuple[Bytes, Record]:
             colors = np.repeat(colors, 3, axis=2)  # all black, or black and white
         ids, unclear = decode_colors(colors, keep_unclear=keep_unclear)
         return ids, {"unclear": unclear}
-    ids, claims = None, None
-    for path in pair.masks:
-        plane = grey(to_8_bit(read_image(path), path)) >= CUT
-        if ids is None or claims is None:
-            ids, claims = np.full(plane.shape, VOID, np.uint8), np.zeros(plane.shape, np.uint8)
-        if plane.shape != ids.shape:
+    planes = [grey(to_8_bit(read_image(path), path)) >= CUT for path in pair.masks]
+    for path, plane in zip(pair.masks, planes, strict=True):
+        if plane.shape != planes[0].shape:
             raise UnreadableFile(path, "differs in size from the masks of other classes")
-        ids[plane] = FOLDERS.index(path.parent.name)
-        claims += plane
-    assert ids is not None
-    assert claims is not None
-    ids[claims != 1] = VOID
-    return ids, {"unclaimed": int((claims == 0).sum()), "contested": int((claims > 1).sum())}
+    claims = np.sum(planes, axis=0)
+    classes = np.array([FOLDERS.index(path.parent.name) for path in pair.masks], np.uint8)
+    found: Bytes = np.where(claims == 1, classes[np.argmax(planes, axis=0)], np.uint8(VOID))
+    return found, {"unclaimed": int((claims == 0).sum()), "contested": int((claims > 1).sum())}
 
 
 def _doubles(records: Records) -> list[str]:

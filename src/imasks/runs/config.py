@@ -134,7 +134,7 @@ class RunConfig:
                 **plain,
                 "classes": tuple(plain["classes"]),
                 "colors": tuple(plain["colors"]),
-                **{k: tuple(plain[k]) for k in ("points", "weights", "scored") if k in plain},
+                **_tuples(plain, "points", "weights", "scored"),
                 "val_cut": tuple(plain["val_cut"]),
                 "approaches": tuple(plain["approaches"]),
                 "seeds": tuple(plain["seeds"]),
@@ -286,6 +286,11 @@ def _show(value: object) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(map(str, value)) if len(value) <= 6 else f"{len(value)} entries"
     return str(value)
+
+
+def _tuples(values: Mapping[str, Any], *names: str) -> dict[str, tuple[Any, ...]]:
+    """What older runs do not hold is left to its default."""
+    return {name: tuple(values[name]) for name in names if name in values}
 
 
 def _without_none(value: object) -> object:
