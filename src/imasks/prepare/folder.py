@@ -81,11 +81,11 @@ def write_folder(out: Path, work: Work, on_progress: Callable[[int, int], None])
             write_card(card, partial / CARD_NAME)
             mark = {"prepared": work.name, "settings": work.settings, "files": whole}
             write_text(partial / MARK, json.dumps({**mark, "told": list(sentences)}, indent=1))
-            (partial / JOURNAL).unlink()
-            (partial / LOCK).unlink()
             if out.exists():
                 out.rmdir()  # it is empty
-            partial.rename(out.resolve())
+            whole_folder = partial.rename(out.resolve())
+            for hidden in (JOURNAL, LOCK):
+                (whole_folder / hidden).unlink()
     except Timeout as error:
         raise UserError(
             f"{out} is being prepared by another process",
