@@ -107,5 +107,8 @@ def test_a_mask_of_another_size_is_an_error(isic, prepare, tmp_path):
 
 
 def test_a_share_out_of_range_is_an_error(isic, prepare):
-    with pytest.raises(UserError, match="a share is out of range"):
-        prepare("isic2018", isic, labeled_share=0)
+    for share in (0, 1.5, float("nan")):
+        with pytest.raises(UserError, match="a share is out of range"):
+            prepare("isic2018", isic, labeled_share=share)
+    with pytest.raises(UserError, match="the seed is negative"):
+        prepare("isic2018", isic, seed=-1)

@@ -146,8 +146,10 @@ def draw(names: Iterable[str], share: float, seed: int) -> frozenset[str]:
     """Draw a share of names, at least one, by a seed alone.
 
     Raises:
-        UserError: the share is not above 0 and at most 1.
+        UserError: the share is not above 0 and at most 1, or the seed is negative.
     """
+    if seed < 0:
+        raise UserError("the seed is negative", value=seed, remedy="Use 0 or more.")
     if not 0 < share <= 1:
         raise UserError("a share is out of range", value=share, remedy="Use more than 0, up to 1.")
     pool = sorted(names)

@@ -77,7 +77,8 @@ class Planes(Task):
         """The classes' weights [P, 1, 1] on the device of ``like``; None: all are 1."""
         if not self.weights:
             return None
-        return torch.tensor(self.weights, device=like.device).view(-1, 1, 1)
+        weights = torch.tensor(self.weights, dtype=torch.float32, device=like.device)
+        return weights.view(-1, 1, 1)
 
     def mean(self, probabilities: Tensor) -> Tensor:
         return probabilities.mean(0)
