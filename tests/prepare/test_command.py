@@ -48,7 +48,7 @@ def test_a_wrong_source_is_told_without_a_traceback(imasks, tmp_path):
     (tmp_path / "images").mkdir()
     code, text = imasks("prepare", "suim", tmp_path, tmp_path / "out")
     assert code == 2
-    assert text.startswith(f"Error: {tmp_path} is not the whole of SUIM as it is downloaded")
+    assert f"Error: {tmp_path} is not the whole of SUIM as it is downloaded" in text
     assert "expected" in text
     assert "images/" in text
     assert "Traceback" not in text

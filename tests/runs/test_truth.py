@@ -13,6 +13,7 @@ from imasks.data.card import Card
 from imasks.data.files import write_png
 from imasks.data.prepare import Preparation
 from imasks.errors import UserError
+from imasks.runs import truth as module
 from imasks.runs.predictions import predict_files
 from imasks.runs.predictor import Predictor
 from imasks.runs.truth import Truth
@@ -118,8 +119,19 @@ def test_a_missing_mask_is_named_before_anything_is_written(images, tmp_path):
     )
 
 
-def test_a_mask_of_another_size_is_an_error(images, tmp_path):
+def test_a_mask_of_another_size_is_told(images, tmp_path):
     write_truth(tmp_path / "true", images, 255)
     write_png(tmp_path / "true" / "a.png", np.zeros((9, 9), np.uint8))
-    with pytest.raises(UserError, match="differs in size from its image"):
-        scored(Binary(["x"]), images, tmp_path)
+    report, rows, _ = scored(Binary(["x"]), images, tmp_path)
+    ((path, reason),) = report.skipped
+    assert path.name == "a.png"
+    assert "differs in size from its image" in reason
+    assert list(rows) == ["deep/b.png"]
+
+
+def test_large_images_are_compared_some_rows_at_a_time(images, tmp_path, monkeypatch):
+    write_truth(tmp_path / "true", images, 1)
+    task = Multiclass(["dark", "bright"])
+    whole, _, _ = scored(task, images, tmp_path)
+    monkeypatch.setattr(module, "AT_ONCE", 100)
+    assert scored(task, images, tmp_path)[0].scores == whole.scores
