@@ -246,6 +246,7 @@ def _told(records: Records, doubles: list[str], *, dropped: bool) -> list[str]:
     if contested := total("contested"):
         told.append(f"{contested} pixels belong to several classes: ignored.")
     if doubles:
-        end = "left out of test." if dropped else "scores look better than they are (drop_doubles)."
+        end = "scores look better than they are; --drop-doubles leaves them out of test."
+        end = "left out of test." if dropped else end
         told.append(f"Images that stand in training and test, {shorten(doubles)}: {end}")
     return told
