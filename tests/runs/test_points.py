@@ -64,7 +64,7 @@ def nuclei(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(nuclei, tiny, tmp_path_factory):
-    options = dataclasses.replace(tiny, steps=60)
+    options = dataclasses.replace(tiny, steps=30)
     made = plan_run(
         open_dataset(nuclei),
         tmp_path_factory.mktemp("run"),
