@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich.progress import Progress
@@ -17,7 +18,17 @@ from imasks.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-READ = "folders, table, palette, instances, labelme, coco, cvat or labelstudio"
+# The formats of exchange.registry that can be read; that module is heavy, and help is not.
+READ = {
+    "folders": "Two folders, images and masks of class ids.",
+    "table": "A CSV of image and mask paths.",
+    "palette": "Colour-coded masks, with the palette given or found.",
+    "instances": "One mask an object, as in the 2018 Data Science Bowl.",
+    "labelme": "Labelme's JSON, one file an image.",
+    "coco": "COCO JSON: polygons and runs.",
+    "cvat": "CVAT's export: images 1.1 (XML) or segmentation mask 1.1.",
+    "labelstudio": "Label Studio's JSON: brush masks and polygons.",
+}
 WRITTEN = "masks, coco, cvat, labelstudio, nnunet or napari"
 
 Images = Annotated[
@@ -27,13 +38,29 @@ Images = Annotated[
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    app.command("import-data")(import_data)
     app.command("export")(export_run)
     app.command("import")(import_masks)
 
 
-def import_data(
-    format: Annotated[str, typer.Argument(help=f"{READ}.")],
+def add_readers(app: typer.Typer) -> None:
+    """Add a command for every form of data that can be read."""
+    for name, summary in READ.items():
+        app.command(name, help=f"{summary} Yours, as a data folder.")(_reader(name))
+
+
+def _reader(name: str) -> Callable[..., None]:
+    def command(**given: Any) -> None:
+        prepare_own(name, **given)
+
+    signature = inspect.signature(prepare_own, eval_str=True)
+    parameters = [one for key, one in signature.parameters.items() if key != "format"]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    return command
+
+
+def prepare_own(
+    format: str,
     source: Annotated[Path, typer.Argument(help="The file or folder to read.")],
     out: Annotated[Path, typer.Argument(help="The data folder to make.")],
     images: Images = None,

@@ -1,4 +1,4 @@
-"""`imasks prepare`: one sub-command for every entry of the registry, and what `--list` says."""
+"""`imasks prepare`: a sub-command for every published data set and every form of one's own."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from imasks.cli_exchange import READ, add_readers
 from imasks.prepare.registry import PREPARERS, Option, Preparer, Request
 
 prepare_app = typer.Typer(
-    help="Turn a published data set, as it was downloaded, into a data folder.",
+    help="Turn a published data set, as it was downloaded, or your own in another form, into a "
+    "data folder.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -31,6 +33,8 @@ def _list(wanted: bool) -> None:
         console.print(Text(one.name, style="bold"), Text(one.description))
         if one.about is not None:
             console.print(_about(one), soft_wrap=True)
+    for name, summary in READ.items():
+        console.print(Text(name, style="bold"), Text(f"your own: {summary}"), soft_wrap=True)
     raise typer.Exit
 
 
@@ -124,3 +128,4 @@ def _console() -> Console:
 
 for _one in PREPARERS.values():
     prepare_app.command(_one.name, help=_one.description)(_command(_one))
+add_readers(prepare_app)

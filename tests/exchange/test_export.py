@@ -156,13 +156,13 @@ def test_data_that_are_not_those_of_the_run(root, imasks):
     assert data_for(run, None).folder.is_dir()
 
 
-def test_import_data_by_the_command_line(imasks, pictures, tmp_path):
+def test_own_data_by_the_command_line(imasks, pictures, tmp_path):
     root = pictures(*(f"{name}/images/{name}.png" for name in "abcdef"), folder="stage1")
     for name in "abcde":
         (root / name / "masks").mkdir()
         write_png(root / name / "masks" / "1.png", np.eye(8, 10, dtype=np.uint8))
     Image.new("L", (3, 3)).save(root / "e" / "masks" / "2.png")
-    command = ("import-data", "instances", root, tmp_path / "out")
+    command = ("prepare", "instances", root, tmp_path / "out")
     code, text = imasks(*command, "--test-share", "0.2", "--classes", "nucleus")
     assert code == 1, text
     assert "skipped e.png: differs in size" in text
@@ -176,7 +176,7 @@ def test_import_data_by_the_command_line(imasks, pictures, tmp_path):
         (("instances", root, tmp_path / "x", "--task", "panoptic"), "--task is not known"),
         (("instances", root, tmp_path / "x", "--val-share", "2"), "val_share"),
     ):
-        code, text = imasks("import-data", *words)
+        code, text = imasks("prepare", *words)
         assert (code, says in text, "Traceback" in text) == (2, True, False), text
         assert not (tmp_path / "x").exists()
 
@@ -188,5 +188,5 @@ def test_without_pycocotools_the_remedy_is_named(imasks, pictures, tmp_path, mon
         text = f'{{"imagePath": "{name}.png", "shapes": [{shape}]}}'
         (folder / f"{name}.json").write_text(text)
     monkeypatch.setitem(sys.modules, "pycocotools", None)
-    code, text = imasks("import-data", "labelme", folder, tmp_path / "out")
+    code, text = imasks("prepare", "labelme", folder, tmp_path / "out")
     assert (code, "imasks[exchange]" in text) == (2, True), text
