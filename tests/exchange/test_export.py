@@ -171,7 +171,7 @@ def test_own_data_by_the_command_line(imasks, pictures, tmp_path):
     assert sum(counts.values()) == 5
     assert counts["unlabeled"] == 1
     for words, says in (
-        (("instance", root, tmp_path / "x"), "no such format"),
+        (("instance", root, tmp_path / "x"), "Did you mean 'instances'?"),
         (("coco", root / "none.json", tmp_path / "x"), "not a file"),
         (("instances", root, tmp_path / "x", "--task", "panoptic"), "--task is not known"),
         (("instances", root, tmp_path / "x", "--val-share", "2"), "val_share"),
