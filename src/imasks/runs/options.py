@@ -141,6 +141,13 @@ class Options:
                     self, one.name, check_value(one.name, value, hints[one.name], **limits)
                 )
 
+    def asked(self) -> dict[str, Any]:
+        """Return what differs from the defaults, by name."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {
+            one.name: values[one.name] for one in fields(self) if values[one.name] != one.default
+        }
+
 
 def check_value(name: str, value: object, wanted: Any, *, least: float = -math.inf) -> Any:
     """Return an option's value in its proper type, a whole number for a float as a float.
