@@ -66,12 +66,13 @@ def _by_score(run: Run, chosen: Chosen, album: Album, colors: np.ndarray) -> lis
     count = min(SHOWN, len(order) // 2)  # no image is both
     rows = {"Worst": order[:count], "Best": order[len(order) - count :][::-1]}
     score, what = score_name(run.config.make_task().primary), _SPLITS[split]
+    hatched = " Hatched: its companions disagree." if len(chosen.fits) > 1 else ""
     return [
         Gallery(
             title=title,
             text=f"Of {len(order)} {what} images, those with the {word} {score} of the network "
             f"that predicts ({chosen.approach}, seed {chosen.seed}, generation "
-            f"{chosen.generation}). Hatched: its companions disagree.",
+            f"{chosen.generation}).{hatched}",
             exhibits=tuple(_predicted(run, chosen, arrays, rows[title], scores, album, colors)),
         )
         for title, word in (("Worst", "lowest"), ("Best", "highest"))
@@ -151,7 +152,7 @@ def _disputed(
         title="Most disputed",
         text="Unlabeled images on which the networks differ most (hatched), as "
         f"{thread.line.approach.name}, seed {thread.line.seed}, learned them in generation "
-        f"{generation}. Labels drawn by hand help most here.",
+        f"{generation}. If you can label a few more by hand, begin here.",
         exhibits=tuple(found),
     )
 

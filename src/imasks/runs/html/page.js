@@ -45,6 +45,11 @@ function startViewer(root, data) {
     if (number === null) img.removeAttribute("src");
     else if (img.src !== pictures[number]) img.src = pictures[number];
   };
+  const hatch = (number) => {
+    const span = root.querySelector(".stack .hatch");
+    span.hidden = number === null;
+    span.style.maskImage = number === null ? "none" : `url("${pictures[number]}")`;
+  };
   function show() {
     const image = data.images[Number(control("image").value)];
     const strand = data.strands[Number(control("strand").value)];
@@ -57,19 +62,17 @@ function startViewer(root, data) {
     slider.setAttribute("aria-valuetext", `generation ${generation}`);
     say("generation", generation);
     say("said", `Generation ${generation}: ${frame.text}.`);
-    say("input", strand.blacked
-      ? "Input: as the network sees it before augmentation; what is in doubt is black."
-      : "Input: as the network sees it before augmentation; the whole image, and what is in doubt is left to the loss.");
+    say("input", strand.input);
     const words = `${image.name}, generation ${strand.generations[step]}`;
     layer("input", "image", image.picture, `${words}: input`);
     layer("input", "over", null, "");
     layer("input", "doubt", strand.blacked ? frame.mask : null, "");
     layer("label", "image", image.picture, `${words}: pseudo-label over the image; ${frame.text}`);
     layer("label", "over", frame.label, "");
-    layer("label", "doubt", frame.mask, "");
+    hatch(frame.mask);
     layer("mask", "image", null, "");
     layer("mask", "over", null, "");
-    layer("mask", "doubt", frame.mask, `${words}: inconsistency mask, white where networks differ`);
+    layer("mask", "doubt", frame.mask, frame.mask === null ? "" : `${words}: inconsistency mask, white where networks differ`);
     root.querySelector('[data-panel="truth"]').hidden = image.truth === null;
     layer("truth", "image", image.truth === null ? null : image.picture, `${image.name}: true mask over the image`);
     layer("truth", "over", image.truth, "");

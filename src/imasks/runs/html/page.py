@@ -75,12 +75,14 @@ class Strand:
         generations: their numbers.
         frames: one an image for each generation, in the order of :attr:`Viewer.images`.
         blacked: whether networks see the inconsistency mask black.
+        input: what they see, in words.
     """
 
     name: str
     generations: tuple[int, ...]
     frames: tuple[tuple[Frame, ...], ...]
     blacked: bool
+    input: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from imasks.runs.figures.painting import paint
+from imasks.runs.figures.painting import MASK_GREY
 from imasks.tasks import IGNORE, Task
 
 if TYPE_CHECKING:
@@ -59,15 +59,25 @@ def photo(image: NDArray[np.uint8]) -> str:
 def label_picture(labels: NDArray[np.uint8], task: Task, colors: NDArray[np.uint8]) -> str:
     """Encode labels uint8 [P, H, W] as a PNG that is transparent where there is no class.
 
-    Pixels that are ignored are grey.
+    Pixels that are ignored are grey. Where classes of a multilabel task overlap, the smaller one is
+    seen: mixed colours would stand in no legend.
     """
-    painted = paint(labels, None, task, colors)
-    return _flat(painted, np.asarray((labels > 0).any(0)))
+    if task.name == "multiclass":
+        index = labels[0]
+    else:
+        index = np.zeros(labels.shape[1:], np.uint8)
+        for k in np.argsort(-(labels == 1).sum((1, 2)), kind="stable"):
+            index[labels[k] == 1] = k + 1
+    grey = len(colors) + 1
+    index = np.where((labels == IGNORE).any(0), np.uint8(grey), index)
+    palette = np.full((grey + 1, 3), MASK_GREY, np.uint8)
+    palette[1:grey] = colors
+    return _flat(index, palette)
 
 
 def mask_picture(region: NDArray[np.bool_]) -> str:
     """Encode a mask bool [H, W] as a PNG, black where it is and transparent elsewhere."""
-    return _flat(np.zeros((*region.shape, 3), np.uint8), region)
+    return _flat(region.astype(np.uint8), np.zeros((2, 3), np.uint8))
 
 
 def shrunk(H: int, W: int) -> tuple[int, int]:
@@ -81,35 +91,17 @@ def hex_colors(colors: NDArray[np.uint8]) -> list[str]:
     return ["#" + bytes(color.tolist()).hex() for color in colors]
 
 
-def has_ignored(labels: NDArray[np.uint8]) -> bool:
-    """Tell whether labels have pixels that take no part."""
-    return bool((labels == IGNORE).any())
-
-
-def _flat(painted: NDArray[np.uint8], there: NDArray[np.bool_]) -> str:
-    """Encode few colours [H, W, 3] with a palette; where bool [H, W] is not, nothing is seen."""
-    flat = np.where(there[..., None], painted, 0)
-    found, index = np.unique(
-        np.concatenate([flat, there[..., None] * np.uint8(255)], 2).reshape(-1, 4),
-        axis=0,
-        return_inverse=True,
-    )
-    if len(found) > 256:  # overlapping classes mix to more colours than a palette has
-        picture = Image.fromarray(np.concatenate([flat, there[..., None] * np.uint8(255)], 2))
-        return _png(picture, {})
-    picture = Image.fromarray(index.reshape(there.shape).astype(np.uint8), "P")
-    picture.putpalette(found[:, :3].tobytes())
-    return _png(picture, {"transparency": bytes(found[:, 3].tolist())})
-
-
-def _png(picture: Image.Image, extra: dict[str, bytes]) -> str:
-    size = shrunk(picture.height, picture.width)
-    if size != (picture.height, picture.width):
+def _flat(index: NDArray[np.uint8], palette: NDArray[np.uint8]) -> str:
+    """Encode colours uint8 [256 or fewer, 3] by their index [H, W]; 0 is transparent."""
+    picture = Image.fromarray(index, "P")
+    picture.putpalette(palette.tobytes())
+    size = shrunk(*index.shape)
+    if size != index.shape:
         picture = picture.resize(size[::-1], Image.Resampling.NEAREST)
-    return _uri(picture, "PNG", optimize=True, **extra)
+    return _uri(picture, "PNG", optimize=True, transparency=0)
 
 
-def _uri(picture: Image.Image, kind: str, **how: object) -> str:
+def _uri(picture: Image.Image, kind: str, **how: Any) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, kind, **how)
     content = base64.b64encode(buffer.getvalue()).decode()

@@ -72,19 +72,29 @@ def viewer_of(
     return Viewer(
         images=tuple(images),
         strands=tuple(
-            Strand(
-                name=f"{thread.line.approach.name}, seed {thread.line.seed}",
-                generations=tuple(number for number, _ in thread.steps),
-                frames=tuple(
-                    tuple(column[t][g] for column in columns) for g in range(len(thread.steps))
-                ),
-                blacked=_cuts(thread) and run.config.how.policy.input == "black",
-            )
+            _strand(run, thread, [column[t] for column in columns])
             for t, thread in enumerate(threads)
         ),
         height=H,
         width=W,
         total=len(unlabeled.images),
+    )
+
+
+def _strand(run: Run, thread: Thread, columns: Sequence[Sequence[Frame]]) -> Strand:
+    """Put the frames of every image, by generation, together."""
+    black = _cuts(thread) and run.config.how.policy.input == "black"
+    seen = "Input: the image as networks see it before augmentation"
+    if black:
+        seen += ", black where it is in doubt"
+    elif _cuts(thread):
+        seen += "; where it is in doubt, --im-label says what they learn"
+    return Strand(
+        name=f"{thread.line.approach.name}, seed {thread.line.seed}",
+        generations=tuple(number for number, _ in thread.steps),
+        frames=tuple(tuple(column[g] for column in columns) for g in range(len(thread.steps))),
+        blacked=black,
+        input=f"{seen}.",
     )
 
 
