@@ -44,7 +44,7 @@ class Known:
     @property
     def again(self) -> str:
         """Where the command stands that goes on."""
-        return "Run the same command again (see “How to repeat it”): it goes on where it was."
+        return "Run the same command again (under How to repeat it): it goes on where it was."
 
 
 def advice_of(known: Known) -> tuple[Advice, ...]:
