@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from imasks.jobs import in_order
+from imasks.errors import UserError
+from imasks.jobs import DeadEnd, in_order
 from imasks.runs.config import write_config
 from imasks.runs.figures.published import read_published
 from imasks.runs.html.gather import best_of, page_of
@@ -100,15 +101,24 @@ def test_what_is_not_finished_says_so(study):
 def test_an_approach_that_ended_says_why_and_what_to_do(study):
     generation = line_of(study, "IM").generations[1]
     undo(study, generation.label, *generation.fits, generation.rank)
-    error = {"type": "UserError", "message": "m", "what": "no pseudo-label passed the filter"}
-    error |= {"value": "0 of 8 images kept", "remedy": "Use --no-filter.", "traceback": "", "t": 0}
-    folder = study.store.folder(generation.label)
-    (folder / "error.json").write_text(json.dumps(error))
+    study.store.end(
+        generation.label,
+        DeadEnd("no pseudo-label passed", value="0 of 8 images kept", remedy="Use --no-filter."),
+    )
     found = only(study)
     assert found.viewer is None
-    said = next(one for one in found.advice if "passed the filter" in one.text)
-    assert "(0 of 8 images kept)" in said.text
+    assert found.scores.rows[-1][0] == "IM (ended)"
+    said = next(one for one in found.advice if "IM (seed 0, generation 1) ended early" in one.text)
+    assert "no pseudo-label passed" in said.text
     assert said.remedy == "Use --no-filter."
+
+
+def test_a_job_that_failed_says_why_and_what_to_do(study):
+    generation = line_of(study, "IM").generations[1]
+    undo(study, generation.label, *generation.fits, generation.rank)
+    study.store.fail(generation.label, UserError("the disk is full", value="x", remedy="Tidy up."))
+    said = next(one for one in only(study).advice if "the disk is full (x)" in one.text)
+    assert said.remedy == "Tidy up."
 
 
 def test_a_class_that_is_never_predicted_is_told(study):

@@ -54,7 +54,21 @@ def advice_of(known: Known) -> tuple[Advice, ...]:
 
 
 def _ended(known: Known) -> Iterator[Advice]:
-    """What stopped an approach: a job that failed with what can be done about it."""
+    """Approaches that had nothing to learn from in some generation."""
+    ends: dict[tuple[str, str], list[str]] = {}
+    for one in known.found:
+        if one.ended is not None:
+            who = f"{one.approach} (seed {one.seed}, generation {one.ended.generation})"
+            ends.setdefault((one.ended.reason, one.ended.remedy), []).append(who)
+    for (reason, remedy), names in ends.items():
+        yield Advice(
+            text=f"{listed(names)} ended early: {reason}. Generations before count.",
+            remedy=remedy,
+        )
+
+
+def _failed(known: Known) -> Iterator[Advice]:
+    """What stopped the run: jobs that failed, with what can be done about it."""
     store = known.run.store
     failed: dict[str, Advice] = {}
     for job in in_order(known.run.plan.targets):
@@ -69,7 +83,7 @@ def _ended(known: Known) -> Iterator[Advice]:
             remedy = (
                 f"{known.again} If it fails again, {store.folder(job) / 'error.json'} says why."
             )
-        failed[text] = Advice(text=f"Training ended early: {text}", remedy=remedy)
+        failed[text] = Advice(text=f"The run stopped: {text}", remedy=remedy)
     yield from failed.values()
 
 
@@ -266,6 +280,7 @@ def _machine(known: Known) -> Iterator[Advice]:
 
 RULES: tuple[Callable[[Known], Iterator[Advice]], ...] = (
     _ended,
+    _failed,
     _unfinished,
     _few_images,
     _start_kept,

@@ -81,7 +81,7 @@ def shares_of(labels: np.ndarray, task: Task) -> np.ndarray:
     counts, total = np.zeros(K, np.int64), np.zeros(K, np.int64)
     for start in range(0, len(labels), CHUNK):
         chunk = np.asarray(labels[start : start + CHUNK])
-        if task.name == "multiclass":
+        if task.exclusive:
             by_value = np.bincount(chunk.reshape(-1), minlength=256)
             counts += by_value[1 : K + 1]
             total += chunk.size - by_value[IGNORE]

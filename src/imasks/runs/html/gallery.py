@@ -216,7 +216,7 @@ def tinted(
     user = task.to_user(torch.from_numpy(known[None]))[0].numpy()
     mask = user if task.name == "multilabel" else user.reshape(doubt.shape)
     drawn = overlay(image, mask, doubt | hidden, task, colors)
-    if task.name == "multiclass":  # the reserved index has no colour
+    if task.exclusive:  # the reserved index has no colour
         bare = (known[0] == 0) & ~doubt & ~hidden
         drawn[bare] = np.broadcast_to(image, drawn.shape)[bare]
     return drawn

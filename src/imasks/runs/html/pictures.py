@@ -62,7 +62,7 @@ def label_picture(labels: NDArray[np.uint8], task: Task, colors: NDArray[np.uint
     Pixels that are ignored are grey. Where classes of a multilabel task overlap, the smaller one is
     seen: mixed colours would stand in no legend.
     """
-    if task.name == "multiclass":
+    if task.exclusive:
         index = labels[0]
     else:
         index = np.zeros(labels.shape[1:], np.uint8)

@@ -14,6 +14,7 @@ from imasks.runs.figures.style import listed, looks, score_name
 from imasks.runs.html.charts import Chart, Series, line_chart, scatter_chart
 from imasks.runs.html.page import Table
 from imasks.runs.progress import duration
+from imasks.runs.records import named
 from imasks.runs.run import Run
 from imasks.runs.summary import LOWER, UPPER, Row
 from imasks.runs.tables import MISSING, span, text
@@ -42,6 +43,7 @@ def score_table(rows: Sequence[Row], *, score: str) -> Table:
             f"gap: closed from {LOWER} to {UPPER}, (x - {LOWER}) / ({UPPER} - {LOWER}).",
             "time: of computing, all seeds, candidates and shared starts counted in. images seen: "
             "by the network and all that had a part in its pseudo-labels.",
+            *(f"{row.approach}, {one}." for row in rows for one in row.ended),
         ),
     )
 
@@ -182,7 +184,7 @@ def _quality_chart(title: str, expected: np.ndarray, true: np.ndarray, score: st
 
 def _cells(row: Row) -> tuple[str, ...]:
     return (
-        row.approach if row.complete else f"{row.approach} (not finished)",
+        named(row),
         span(row.generation),
         text(row.val),
         text(row.test),
