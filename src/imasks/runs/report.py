@@ -41,7 +41,7 @@ def write_report(
             )
         out = runs[0].folder / "report"
     titles = titles_of(runs)
-    out.mkdir(parents=True, exist_ok=True)
-    files = [write_page(page_of(runs, titles, panels), out), *write_results(runs, out)]
+    tables = write_results(runs, out)
+    files = [write_page(page_of(runs, titles, panels), out), *tables]
     index = write_figures(figures_of(runs, titles, panels), out / "figures")
     return files if index is None else [*files, index]

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -125,7 +126,27 @@ def test_a_class_that_is_never_predicted_is_told(study):
     generation = line_of(study, "IM").generations[1]
     labels = study.store.folder(generation.label) / "labels.npy"
     np.save(labels, np.zeros_like(np.load(labels)))
-    assert any("have all but lost class cell" in text for text in texts(only(study)))
+    assert any("have all but lost class cell: of cell, 0.00%" in t for t in texts(only(study)))
+
+
+def test_classes_are_told_together(study):
+    from imasks.runs.html.advice import Known, advice_of
+    from imasks.runs.html.classes import LABELED, PREDICTIONS, VALIDATION, ClassCounts
+
+    shares = {LABELED: [0.1, 0.1, 0.1, 0], VALIDATION: [0.1, 0, 0.1, 0], PREDICTIONS: [1, 0, 0, 0]}
+    counts = ClassCounts(
+        shares={name: np.array(values) for name, values in shares.items()},
+        whose=None,
+        validated=3,
+        iou=None,
+        of="",
+    )
+    config = replace(study.config, task="multiclass", classes=("sea", "fish", "reef", "robot"))
+    run = replace(study, config=config)
+    known = Known(run=run, found=[], rows=[], chosen=None, counts=counts)
+    found = [one.text for one in advice_of(known)]
+    assert "Each of the classes fish and reef was never predicted in 3 validation images." in found
+    assert "No labeled image shows class robot: it cannot be learned." in found
 
 
 def test_yardsticks_are_not_what_is_recommended(study):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +13,14 @@ from imasks.jobs import in_order
 from imasks.runs.choice import Chosen
 from imasks.runs.config import changed_versions
 from imasks.runs.figures.style import listed, score_name
-from imasks.runs.html.classes import LABELED, PREDICTIONS, VALIDATION, ClassCounts
+from imasks.runs.html.classes import (
+    LABELED,
+    PREDICTIONS,
+    VALIDATION,
+    ClassCounts,
+    pseudo_labels_of,
+)
+from imasks.runs.html.gallery import image_scores
 from imasks.runs.html.page import Advice
 from imasks.runs.results import Outcome, Step
 from imasks.runs.run import Run
@@ -50,6 +56,7 @@ class Known:
 def advice_of(known: Known) -> tuple[Advice, ...]:
     """Collect all warnings, the serious ones first."""
     found = [one for rule in RULES for one in rule(known)]
+    found = [replace(one, text=one.text[:1].upper() + one.text[1:]) for one in found]
     return tuple(sorted(found, key=lambda one: not one.serious))
 
 
@@ -98,7 +105,8 @@ def _few_images(known: Known) -> Iterator[Advice]:
     """How far scores may be off because they come from few images."""
     images = known.run.config.images
     for split, what in (("val", "validation"), ("test", "test")):
-        scores = image_scores(known, split)
+        found = None if known.chosen is None else image_scores(known.run, known.chosen, split)
+        scores = np.empty(0) if found is None else found[np.isfinite(found)]
         if len(scores) < 2:
             continue
         error = float(np.std(scores, ddof=1) / math.sqrt(len(scores)))
@@ -166,35 +174,42 @@ def _within_noise(known: Known) -> Iterator[Advice]:
 
 
 def _classes(known: Known) -> Iterator[Advice]:
-    counts, config = known.counts, known.run.config
+    """Classes that cannot be learned, are not answered, or get lost on the way."""
+    counts, names = known.counts, known.run.config.classes
     if counts is None:
         return
-    labeled = counts.shares[LABELED]
-    for k, name in enumerate(config.classes):
-        if not labeled[k]:
-            yield Advice(
-                text=f"Class {name} does not occur in the labeled images: it cannot be learned.",
-                remedy=f"Label some images that show {name}, or take the class out.",
-            )
-            continue
-        predicted, true = counts.shares.get(PREDICTIONS), counts.shares.get(VALIDATION)
-        if predicted is not None and not predicted[k]:
-            there = "" if true is None or true[k] else ", and does not occur there either"
-            yield Advice(
-                text=f"Class {name} was never predicted in {counts.validated} validation "
-                f"images{there}.",
-                remedy="Label more images that show it, train with more `--steps`, or try "
-                "`--im-label rare` (multiclass), which keeps rare classes in pseudo-labels.",
-                serious=not there,
-            )
-        pseudo = counts.shares.get(f"pseudo-labels of {counts.whose}")
-        if pseudo is not None and pseudo[k] < RARE * labeled[k]:
-            yield Advice(
-                text=f"The pseudo-labels of {counts.whose} have all but lost class {name}: "
-                f"{pseudo[k]:.2%} of their pixels, {labeled[k]:.2%} of the labeled ones.",
-                remedy="Try `--im-label rare` (multiclass) or `--im-label mean`, or label more "
-                "images that show it.",
-            )
+    labeled, true = counts.shares[LABELED], counts.shares.get(VALIDATION)
+    taught = labeled > 0
+    if not taught.all():
+        yield Advice(
+            text=f"No labeled image shows {_named(names, ~taught)}: it cannot be learned.",
+            remedy="Label some images that show it, or take the class out.",
+        )
+    predicted = counts.shares.get(PREDICTIONS)
+    if predicted is not None and (never := taught & (predicted == 0)).any():
+        there = never if true is None else never & (true > 0)
+        absent = "" if there.any() else ", where it does not occur either"
+        yield Advice(
+            text=f"{_named(names, never)} was never predicted in {counts.validated} validation "
+            f"images{absent}.",
+            remedy="Label more images that show it, train with more `--steps`, or try "
+            "`--im-label rare` (multiclass), which keeps rare classes in pseudo-labels.",
+            serious=bool(there.any()),
+        )
+    pseudo = counts.shares.get(pseudo_labels_of(counts.whose))
+    if pseudo is not None and (lost := taught & (pseudo < RARE * labeled)).any():
+        k = int(np.argmax(lost * labeled))
+        yield Advice(
+            text=f"The pseudo-labels of {counts.whose} have all but lost {_named(names, lost)}: of "
+            f"{names[k]}, {pseudo[k]:.2%} of their pixels, {labeled[k]:.2%} of the labeled ones.",
+            remedy="Try `--im-label rare` (multiclass) or `--im-label mean`, or label more "
+            "images that show it.",
+        )
+
+
+def _named(names: Sequence[str], which: np.ndarray) -> str:
+    chosen = [name for name, said in zip(names, which, strict=True) if said]
+    return ("class " if len(chosen) == 1 else "each of the classes ") + listed(chosen)
 
 
 def _labelling(known: Known) -> Iterator[Advice]:
@@ -291,15 +306,3 @@ RULES: tuple[Callable[[Known], Iterator[Advice]], ...] = (
     _no_bounds,
     _machine,
 )
-
-
-def image_scores(known: Known, split: str) -> np.ndarray:
-    """Scores of all images of a split by the network that predicts, those without left out."""
-    if known.chosen is None:
-        return np.empty(0)
-    path = known.run.store.folder(known.chosen.fits[0]) / f"{split}.json"
-    if not path.is_file():
-        return np.empty(0)
-    primary = known.run.config.make_task().primary
-    scores = np.array([record[primary] for record in json.loads(path.read_bytes())], np.float64)
-    return scores[np.isfinite(scores)]

@@ -58,7 +58,7 @@ def count_classes(run: Run, chosen: Chosen | None, threads: Sequence[Thread]) ->
         same = [t for t in threads if chosen and t.line.approach.name == chosen.approach]
         thread = (same or list(threads))[-1]
         whose, pseudo = thread.line.approach.name, thread.steps[-1][1]
-        found[f"pseudo-labels of {whose}"] = shares_of(pseudo.labels, task)
+        found[pseudo_labels_of(whose)] = shares_of(pseudo.labels, task)
     validated = 0
     if chosen is not None:
         val = load_arrays(folder, "val")
@@ -89,6 +89,11 @@ def shares_of(labels: np.ndarray, task: Task) -> np.ndarray:
             counts += (chunk == 1).sum((0, 2, 3))
             total += (chunk != IGNORE).sum((0, 2, 3))
     return counts / np.maximum(total, 1)
+
+
+def pseudo_labels_of(whose: str | None) -> str:
+    """Name the shares that were counted in an approach's pseudo-labels."""
+    return f"pseudo-labels of {whose}"
 
 
 def class_table(

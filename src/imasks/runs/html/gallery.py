@@ -36,26 +36,24 @@ def galleries_of(
     return (*found, disputed) if disputed is not None else tuple(found)
 
 
-def scored(run: Run, chosen: Chosen) -> tuple[str, np.ndarray] | None:
-    """Read the chosen network's score of every test image, or of every validation image.
+def image_scores(run: Run, chosen: Chosen, split: str) -> np.ndarray | None:
+    """Read the chosen network's score of every image of a split.
 
     Returns:
-        Which split, and float64 [M], NaN where an image has no score; None without a record.
+        float64 [M], NaN where an image has no score; None where the split is empty.
     """
-    for split in ("test", "val"):
-        path = run.store.folder(chosen.fits[0]) / f"{split}.json"
-        if path.is_file():
-            primary = run.config.make_task().primary
-            records = json.loads(path.read_bytes())
-            return split, np.array([record[primary] for record in records], np.float64)
-    return None
+    path = run.store.folder(chosen.fits[0]) / f"{split}.json"
+    if not path.is_file():
+        return None
+    primary = run.config.make_task().primary
+    return np.array([record[primary] for record in json.loads(path.read_bytes())], np.float64)
 
 
 def _by_score(run: Run, chosen: Chosen, album: Album, colors: np.ndarray) -> list[Gallery]:
-    known = scored(run, chosen)
-    if known is None:
+    known = [(split, image_scores(run, chosen, split)) for split in ("test", "val")]
+    split, scores = next(((split, each) for split, each in known if each is not None), ("", None))
+    if scores is None:
         return []
-    split, scores = known
     arrays = load_arrays(run.store.folder(run.plan.prepare), split)
     if arrays.labels is None:
         return []

@@ -36,7 +36,16 @@ large.addEventListener("click", (event) => { if (event.target === large) large.c
 // The viewer: what is shown is a function of the five controls.
 function startViewer(root, data) {
   const control = (name) => root.querySelector(`[data-control="${name}"]`);
-  const say = (name, text) => { root.querySelector(`[data-output="${name}"]`).textContent = text; };
+  const say = (name, text) => {
+    const output = root.querySelector(`[data-output="${name}"]`);
+    if (output.textContent !== text) output.textContent = text; // or it would be read out again
+  };
+  const percent = (name) => {
+    const value = `${control(name).value} %`;
+    control(name).setAttribute("aria-valuetext", value);
+    say(name, value);
+    root.style.setProperty(`--${name}`, control(name).value / 100);
+  };
   const panes = [...root.querySelectorAll(".pane")];
   const layer = (panel, name, number, alt) => {
     const img = root.querySelector(`[data-panel="${panel}"] [data-layer="${name}"]`);
@@ -77,12 +86,8 @@ function startViewer(root, data) {
     layer("truth", "image", image.truth === null ? null : image.picture, `${image.name}: true mask over the image`);
     layer("truth", "over", image.truth, "");
     layer("truth", "doubt", null, "");
-    const opacity = control("opacity").value;
-    say("opacity", `${opacity} %`);
-    root.style.setProperty("--opacity", opacity / 100);
-    const zoom = control("zoom").value;
-    say("zoom", `${zoom} %`);
-    root.style.setProperty("--zoom", zoom / 100);
+    percent("opacity");
+    percent("zoom");
   }
   for (const element of root.querySelectorAll("[data-control]")) element.addEventListener("input", show);
   // enlarged panels show the same place
