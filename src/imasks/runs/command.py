@@ -43,7 +43,7 @@ def option_flags(asked: Mapping[str, Any]) -> list[str]:
     words: list[str] = []
     for name, value in asked.items():
         flag = f"--{name.replace('_', '-')}"
-        if hints[name] in (bool, bool | None):
+        if hints.get(name) in (bool, bool | None):  # of another version, it may not be known
             words.append(flag if value else f"--no-{name}")
         elif isinstance(value, list | tuple):
             words += [flag, *map(str, value)]

@@ -143,10 +143,8 @@ class Options:
 
     def asked(self) -> dict[str, Any]:
         """Return what differs from the defaults, by name."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {
-            one.name: values[one.name] for one in fields(self) if values[one.name] != one.default
-        }
+        values = {one.name: (getattr(self, one.name), one.default) for one in fields(self)}
+        return {name: value for name, (value, default) in values.items() if value != default}
 
 
 def check_value(name: str, value: object, wanted: Any, *, least: float = -math.inf) -> Any:

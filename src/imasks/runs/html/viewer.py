@@ -58,19 +58,19 @@ def viewer_of(
         return None
     unlabeled = load_arrays(run.store.folder(run.plan.prepare), "unlabeled")
     task = run.config.make_task()
-    images: list[Shown] = []
-    columns: list[list[list[Frame]]] = []  # of each image, by thread and generation
-    for row in chosen_rows(threads):
+    rows = chosen_rows(threads)
+    found: dict[int, tuple[Shown, list[list[Frame]]]] = {}
+    for row in spread_first(rows):
         pictured = _pictured(unlabeled, threads, row, task, colors, album)
         if pictured is None:
             break
-        images.append(pictured[0])
-        columns.append(pictured[1])
-    if not images:
+        found[row] = pictured
+    if not found:
         return None
+    images, columns = zip(*(found[row] for row in rows if row in found), strict=True)
     H, W = shrunk(*unlabeled.images.shape[1:3])
     return Viewer(
-        images=tuple(images),
+        images=images,
         strands=tuple(
             _strand(run, thread, [column[t] for column in columns])
             for t, thread in enumerate(threads)
@@ -99,20 +99,20 @@ def _strand(run: Run, thread: Thread, columns: Sequence[Sequence[Frame]]) -> Str
 
 
 def chosen_rows(threads: Sequence[Thread]) -> list[int]:
-    """Choose rows from little to much disputed, in an order of which any beginning is spread out.
-
-    Where no networks vote, rows from the first to the last.
-    """
+    """Choose rows from little to much disputed; where no networks vote, from first to last."""
     voting = [thread for thread in threads if _cuts(thread)]
     if voting:
         dispute = shares(voting[-1].steps[0][1].region)
     else:
         dispute = np.arange(len(threads[0].steps[0][1].labels), dtype=np.float64)
-    rows = spread_of(dispute, IMAGES)
-    # middle, most, least disputed, then what lies between
-    first = [len(rows) // 2, len(rows) - 1, 0]
-    order = list(dict.fromkeys([*first, *range(1, len(rows), 2), *range(len(rows))]))
-    return list(dict.fromkeys(rows[place] for place in order))
+    return spread_of(dispute, IMAGES)
+
+
+def spread_first(rows: Sequence[int]) -> list[int]:
+    """Order rows such that any beginning is spread out: middle, last, first, what lies between."""
+    ends = [len(rows) // 2, len(rows) - 1, 0]
+    order = dict.fromkeys([*ends, *range(1, len(rows), 2), *range(len(rows))])
+    return [rows[place] for place in order]
 
 
 def shares(region: np.ndarray) -> np.ndarray:
