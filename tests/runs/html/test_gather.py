@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,31 +121,23 @@ def test_a_job_that_failed_says_why_and_what_to_do(study):
     assert said.remedy == "Tidy up."
 
 
-def test_a_class_that_is_never_predicted_is_told(study):
+def test_a_class_that_pseudo_labels_all_but_lose_is_told(study):
     generation = line_of(study, "IM").generations[1]
-    labels = study.store.folder(generation.label) / "labels.npy"
-    np.save(labels, np.zeros_like(np.load(labels)))
-    assert any("have all but lost class cell: of cell, 0.00%" in t for t in texts(only(study)))
+    path = study.store.folder(generation.label) / "labels.npy"
+    labels = np.zeros_like(np.load(path))
+    labels[0, 0, 0, 0] = 1
+    np.save(path, labels)
+    assert any("have all but lost class cell: of cell, 0.01%" in t for t in texts(only(study)))
 
 
-def test_classes_are_told_together(study):
-    from imasks.runs.html.advice import Known, advice_of
-    from imasks.runs.html.classes import LABELED, PREDICTIONS, VALIDATION, ClassCounts
-
-    shares = {LABELED: [0.1, 0.1, 0.1, 0], VALIDATION: [0.1, 0, 0.1, 0], PREDICTIONS: [1, 0, 0, 0]}
-    counts = ClassCounts(
-        shares={name: np.array(values) for name, values in shares.items()},
-        whose=None,
-        validated=3,
-        iou=None,
-        of="",
-    )
-    config = replace(study.config, task="multiclass", classes=("sea", "fish", "reef", "robot"))
-    run = replace(study, config=config)
-    known = Known(run=run, found=[], rows=[], chosen=None, counts=counts)
-    found = [one.text for one in advice_of(known)]
-    assert "Each of the classes fish and reef was never predicted in 3 validation images." in found
-    assert "No labeled image shows class robot: it cannot be learned." in found
+def test_a_class_that_is_never_predicted_is_told(study):
+    rank = study.store.folder(line_of(study, "LDT").generations[0].rank) / "done.json"
+    content = json.loads(rank.read_text())
+    content["result"]["never_predicted"] = ["cell"]
+    rank.write_text(json.dumps(content))
+    said = [t for t in texts(only(study)) if t.startswith("Class cell was never predicted")]
+    assert len(said) == 1
+    assert "LDT, seed 0, generation 0" in said[0]
 
 
 def test_yardsticks_are_not_what_is_recommended(study):

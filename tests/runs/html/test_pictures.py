@@ -20,7 +20,7 @@ def rgba(uri):
     return np.array(opened(uri).convert("RGBA"))
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 5])
 def test_photos_are_shrunk_and_keep_their_shape(channels):
     picture = opened(photo(np.full((640, 320, channels), 200, np.uint8)))
     assert picture.format == "WEBP"

@@ -13,15 +13,10 @@ from imasks.jobs import in_order
 from imasks.runs.choice import Chosen
 from imasks.runs.config import changed_versions
 from imasks.runs.figures.style import listed, score_name
-from imasks.runs.html.classes import (
-    LABELED,
-    PREDICTIONS,
-    VALIDATION,
-    ClassCounts,
-    pseudo_labels_of,
-)
+from imasks.runs.html.classes import LABELED, ClassCounts, pseudo_labels_of
 from imasks.runs.html.gallery import image_scores
 from imasks.runs.html.page import Advice
+from imasks.runs.lost import REMEDY
 from imasks.runs.results import Outcome, Step
 from imasks.runs.run import Run
 from imasks.runs.summary import LOWER, Row
@@ -30,6 +25,7 @@ UNCERTAIN, FEW = 0.02, 20  # a standard error, and a number of images, from whic
 DISPUTED, KEPT = 0.5, 0.2  # shares of pixels in doubt, and of images kept, that leave little
 TELLS = 0.3  # correlation below which expected quality says little
 RARE = 0.1  # of its share of the labeled pixels: a class that pseudo-labels have all but lost
+MOST_NAMED = 3  # places in one sentence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,37 +170,48 @@ def _within_noise(known: Known) -> Iterator[Advice]:
 
 
 def _classes(known: Known) -> Iterator[Advice]:
-    """Classes that cannot be learned, are not answered, or get lost on the way."""
+    """Classes that cannot be learned, or are much rarer in pseudo-labels."""
     counts, names = known.counts, known.run.config.classes
     if counts is None:
         return
-    labeled, true = counts.shares[LABELED], counts.shares.get(VALIDATION)
+    labeled = counts.shares[LABELED]
     taught = labeled > 0
     if not taught.all():
         yield Advice(
             text=f"No labeled image shows {_named(names, ~taught)}: it cannot be learned.",
             remedy="Label some images that show it, or take the class out.",
         )
-    predicted = counts.shares.get(PREDICTIONS)
-    if predicted is not None and (never := taught & (predicted == 0)).any():
-        there = never if true is None else never & (true > 0)
-        absent = "" if there.any() else ", where it does not occur either"
-        yield Advice(
-            text=f"{_named(names, never)} was never predicted in {counts.validated} validation "
-            f"images{absent}.",
-            remedy="Label more images that show it, train with more `--steps`, or try "
-            "`--im-label rare` (multiclass), which keeps rare classes in pseudo-labels.",
-            serious=bool(there.any()),
-        )
     pseudo = counts.shares.get(pseudo_labels_of(counts.whose))
-    if pseudo is not None and (lost := taught & (pseudo < RARE * labeled)).any():
-        k = int(np.argmax(lost * labeled))
+    if pseudo is not None and (scarce := (pseudo > 0) & (pseudo < RARE * labeled)).any():
+        k = int(np.argmax(scarce * labeled))
         yield Advice(
-            text=f"The pseudo-labels of {counts.whose} have all but lost {_named(names, lost)}: of "
-            f"{names[k]}, {pseudo[k]:.2%} of their pixels, {labeled[k]:.2%} of the labeled ones.",
-            remedy="Try `--im-label rare` (multiclass) or `--im-label mean`, or label more "
-            "images that show it.",
+            text=f"The pseudo-labels of {counts.whose} have all but lost {_named(names, scarce)}: "
+            f"of {names[k]}, {pseudo[k]:.2%} of their pixels, {labeled[k]:.2%} of labeled ones.",
+            remedy=REMEDY,
         )
+
+
+def _lost(known: Known) -> Iterator[Advice]:
+    """Labeled classes that are never answered, or gone from the pseudo-labels."""
+    never: dict[str, list[str]] = {}
+    gone: dict[str, list[str]] = {}
+    for one in known.found:
+        for step in one.steps:
+            where = f"{one.approach}, seed {one.seed}, generation {step.generation}"
+            for name in step.never_predicted if step is one.chosen else ():
+                never.setdefault(name, []).append(where)
+            for name in step.vanished:
+                gone.setdefault(name, []).append(where)
+    for found, what in (
+        (never, "was never predicted on the validation images"),
+        (gone, "is gone from the pseudo-labels"),
+    ):
+        for name, places in found.items():
+            more = f" and {len(places) - MOST_NAMED} more" if len(places) > MOST_NAMED else ""
+            yield Advice(
+                text=f"Class {name} {what} ({'; '.join(places[:MOST_NAMED])}{more}).",
+                remedy=REMEDY,
+            )
 
 
 def _named(names: Sequence[str], which: np.ndarray) -> str:
@@ -301,6 +308,7 @@ RULES: tuple[Callable[[Known], Iterator[Advice]], ...] = (
     _start_kept,
     _within_noise,
     _classes,
+    _lost,
     _labelling,
     _quality,
     _no_bounds,

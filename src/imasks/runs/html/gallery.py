@@ -12,7 +12,7 @@ from imasks.data.arrays import Arrays, load_arrays
 from imasks.labelling.labellers import PseudoLabels
 from imasks.models.weights import load_network
 from imasks.runs.choice import Chosen
-from imasks.runs.colors import overlay
+from imasks.runs.colors import as_rgb, overlay
 from imasks.runs.figures.style import score_name
 from imasks.runs.html.page import Exhibit, Gallery, Still
 from imasks.runs.html.pictures import Album, photo
@@ -216,5 +216,5 @@ def tinted(
     drawn = overlay(image, mask, doubt | hidden, task, colors)
     if task.exclusive:  # the reserved index has no colour
         bare = (known[0] == 0) & ~doubt & ~hidden
-        drawn[bare] = np.broadcast_to(image, drawn.shape)[bare]
+        drawn[bare] = as_rgb(image)[bare]
     return drawn

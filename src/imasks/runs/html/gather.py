@@ -24,7 +24,13 @@ from imasks.runs.html.curves import learning_charts
 from imasks.runs.html.gallery import galleries_of
 from imasks.runs.html.page import Gallery, Page, RunPage, Swatch, Viewer
 from imasks.runs.html.pictures import BUDGET, Album, hex_colors
-from imasks.runs.html.scores import quality_charts, score_charts, score_table, summary_of
+from imasks.runs.html.scores import (
+    empty_table,
+    quality_charts,
+    score_charts,
+    score_table,
+    summary_of,
+)
 from imasks.runs.html.viewer import Thread, threads_of, viewer_of
 from imasks.runs.results import sortable
 from imasks.runs.run import Run
@@ -83,6 +89,7 @@ def _run_page(run: Run, title: str, published: Sequence[Panel | None], album: Al
         facts=_facts(run),
         advice=advice_of(known),
         scores=score_table(rows, score=score_name(task.primary)),
+        empty=empty_table(rows, score=score_name(task.primary)),
         charts=score_charts(run, title, published),
         learning=learning_charts(run),
         quality=quality_charts(run),
@@ -152,7 +159,8 @@ def _facts(run: Run) -> tuple[tuple[str, str], ...]:
         ("Task", f"{config.task}: {', '.join(config.classes)}"),
         ("Images", images),
         ("Networks see", f"{H} x {W} pixels, {_FITS[config.preparation.fit]}"),
-        ("Preset", f"{config.preset}, {_count(config.seeds, 'seed')}, {config.device}"),
+        ("Training", f"preset {config.preset}, {config.budget}"),
+        ("Repeated", f"{_count(config.seeds, 'seed')}, {config.device}"),
     )
 
 

@@ -171,6 +171,7 @@ class RunPage:
         facts: name and value, about the data and the training.
         advice: warnings, the serious ones first.
         scores: the main table.
+        empty: scores by other conventions about images without foreground; None if all agree.
         charts: scores, and sizes of masks, over generations.
         learning: learning curves.
         quality: expected against true scores.
@@ -189,6 +190,7 @@ class RunPage:
     facts: tuple[tuple[str, str], ...]
     advice: tuple[Advice, ...]
     scores: Table
+    empty: Table | None
     charts: tuple[Chart, ...]
     learning: tuple[Chart, ...]
     quality: tuple[Chart, ...]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from imasks.runs.colors import as_rgb
 from imasks.runs.figures.painting import MASK_GREY
 from imasks.tasks import IGNORE, Task
 
@@ -48,8 +49,8 @@ class Album:
 
 
 def photo(image: NDArray[np.uint8]) -> str:
-    """Encode an image uint8 [H, W, 1 or 3] as a WebP, shrunk to at most ``LONGEST`` pixels."""
-    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).convert("RGB")
+    """Encode an image uint8 [H, W, C] as a WebP, shrunk to at most ``LONGEST`` pixels."""
+    picture = Image.fromarray(np.ascontiguousarray(as_rgb(image)))
     size = shrunk(image.shape[0], image.shape[1])
     if size != image.shape[:2]:
         picture = picture.resize(size[::-1], Image.Resampling.BOX)

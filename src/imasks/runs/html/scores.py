@@ -17,7 +17,7 @@ from imasks.runs.progress import duration
 from imasks.runs.records import named
 from imasks.runs.run import Run
 from imasks.runs.summary import LOWER, UPPER, Row
-from imasks.runs.tables import MISSING, span, text
+from imasks.runs.tables import CONVENTIONS, MISSING, convention_lines, span, text
 
 DOTS = 1000  # points of a scatter chart, at most
 
@@ -45,6 +45,19 @@ def score_table(rows: Sequence[Row], *, score: str) -> Table:
             "by the network and all that had a part in its pseudo-labels.",
             *(f"{row.approach}, {one}." for row in rows for one in row.ended),
         ),
+    )
+
+
+def empty_table(rows: Sequence[Row], *, score: str) -> Table | None:
+    """Scores by all conventions about images without foreground; None where there are none."""
+    lines = convention_lines(rows)
+    if not lines:
+        return None
+    return Table(
+        caption=f"Images without foreground: the {score} if nothing to find and nothing found "
+        "counts 0 (which chooses), counts 1, or has no part",
+        columns=("approach", *CONVENTIONS),
+        rows=tuple(lines),
     )
 
 
