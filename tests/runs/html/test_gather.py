@@ -135,9 +135,9 @@ def test_a_class_that_is_never_predicted_is_told(study):
     content = json.loads(rank.read_text())
     content["result"]["never_predicted"] = ["cell"]
     rank.write_text(json.dumps(content))
-    said = [t for t in texts(only(study)) if t.startswith("Class cell was never predicted")]
+    said = [t for t in texts(only(study)) if t.startswith("Never predicted on the validation")]
     assert len(said) == 1
-    assert "LDT, seed 0, generation 0" in said[0]
+    assert ": cell (LDT, seed 0, generation 0)" in said[0]
 
 
 def test_yardsticks_are_not_what_is_recommended(study):

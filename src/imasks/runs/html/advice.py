@@ -193,25 +193,21 @@ def _classes(known: Known) -> Iterator[Advice]:
 
 def _lost(known: Known) -> Iterator[Advice]:
     """Labeled classes that are never answered, or gone from the pseudo-labels."""
-    never: dict[str, list[str]] = {}
-    gone: dict[str, list[str]] = {}
-    for one in known.found:
-        for step in one.steps:
-            where = f"{one.approach}, seed {one.seed}, generation {step.generation}"
-            for name in step.never_predicted if step is one.chosen else ():
-                never.setdefault(name, []).append(where)
-            for name in step.vanished:
-                gone.setdefault(name, []).append(where)
-    for found, what in (
-        (never, "was never predicted on the validation images"),
-        (gone, "is gone from the pseudo-labels"),
+    steps = [(one, step) for one in known.found for step in one.steps]
+    never = [(one, step, step.never_predicted) for one, step in steps if step is one.chosen]
+    gone = [(one, step, step.vanished) for one, step in steps]
+    for places, what in (
+        (never, "Never predicted on the validation images"),
+        (gone, "Gone from the pseudo-labels"),
     ):
-        for name, places in found.items():
-            more = f" and {len(places) - MOST_NAMED} more" if len(places) > MOST_NAMED else ""
-            yield Advice(
-                text=f"Class {name} {what} ({'; '.join(places[:MOST_NAMED])}{more}).",
-                remedy=REMEDY,
-            )
+        found = [
+            f"{listed(names)} ({one.approach}, seed {one.seed}, generation {step.generation})"
+            for one, step, names in places
+            if names
+        ]
+        if found:
+            more = f"; and in {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+            yield Advice(text=f"{what}: {'; '.join(found[:MOST_NAMED])}{more}.", remedy=REMEDY)
 
 
 def _named(names: Sequence[str], which: np.ndarray) -> str:

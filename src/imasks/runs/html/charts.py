@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from imasks.runs.figures.style import Look
 
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 40  # margins around the plot
+LEFT, RIGHT, TOP, BOTTOM = 66, 14, 12, 40  # margins around the plot
 DASH = 1.8  # pixels for one of matplotlib's units, which are line widths
 # outlines of markers in a square of -1..1
 _MARKERS: Mapping[str, Sequence[tuple[float, float]]] = {

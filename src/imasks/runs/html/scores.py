@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -97,7 +98,8 @@ def score_charts(run: Run, title: str, published: Sequence[Panel | None]) -> tup
             f"without. {_spread_note(sizes)}"
         )
         what = "the inconsistency masks' share of pixels"
-        charts.append(panel_chart(sizes, "Size of the inconsistency masks", caption, what))
+        short = replace(sizes, ylabel="share of pixels")
+        charts.append(panel_chart(short, "Size of the inconsistency masks", caption, what))
     return tuple(charts)
 
 
