@@ -3,6 +3,7 @@ import shutil
 import pytest
 
 from imasks.runs.run import open_run
+from tests.browser import browser  # noqa: F401
 
 
 @pytest.fixture

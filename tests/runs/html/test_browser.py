@@ -1,34 +1,14 @@
-"""The page in a real browser: Debian's chromium with chromium-driver, steered by selenium."""
+"""The page in a real browser: what it shows, how keys and the themes change it."""
 
-import shutil
 from dataclasses import replace
 
 import pytest
 
 from imasks.runs.html.gather import page_of
 from imasks.runs.html.render import write_page
+from tests.browser import console_errors
 
 pytestmark = pytest.mark.slow
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    driver = shutil.which("chromedriver")
-    if not found or not driver:
-        pytest.skip(
-            "no chromium or chromedriver on PATH (Debian: apt-get install chromium chromium-driver)"
-        )
-    options = webdriver.ChromeOptions()
-    options.binary_location = found
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield started
-    started.quit()
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +29,18 @@ def path(page, tmp_path_factory):
 
 @pytest.fixture
 def shown(browser, path):
-    """Open the page as a light desktop sees it."""
+    """Open the page as a light desktop sees it; the browser is left as it was found."""
+    console_errors(browser)  # of other pages
     prefer(browser, "light")
     resize(browser, 1280)
     browser.get(path.as_uri())
     browser.execute_script("localStorage.clear()")
     browser.refresh()
-    return browser
+    yield browser
+    assert console_errors(browser) == []
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.get("about:blank")
 
 
 def prefer(browser, theme):
@@ -86,7 +71,6 @@ def brightness(browser):
 
 
 def test_it_opens_without_a_complaint_and_all_pictures_are_there(shown):
-    assert shown.get_log("browser") == []
     widths = shown.execute_script(
         "return [...document.querySelectorAll('article img[src]')].map(i => i.naturalWidth)"
     )

@@ -154,6 +154,7 @@ def _facts(run: Run) -> tuple[tuple[str, str], ...]:
     config = run.config
     H, W = config.preparation.size
     images = ", ".join(f"{count} {split}" for split, count in config.images.items())
+    reviewed = () if config.review is None else (("Review", str(config.review)),)
     return (
         ("Data", config.data),
         ("Task", f"{config.task}: {', '.join(config.classes)}"),
@@ -161,6 +162,7 @@ def _facts(run: Run) -> tuple[tuple[str, str], ...]:
         ("Networks see", f"{H} x {W} pixels, {_FITS[config.preparation.fit]}"),
         ("Training", f"preset {config.preset}, {config.budget}"),
         ("Repeated", f"{_count(config.seeds, 'seed')}, {config.device}"),
+        *reviewed,
     )
 
 
