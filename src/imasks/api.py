@@ -174,7 +174,8 @@ def finish(run: Run, *, workers: int, console: Console) -> list[Path]:
         text += "What is computed from here on may differ in its last digits or more."
         console.print(Text(text, style="yellow"), soft_wrap=True)
     work(run, workers=workers, console=console)
-    return write_report([run])
+    with console.status("drawing the report"):
+        return write_report([run])
 
 
 def report(
@@ -183,7 +184,7 @@ def report(
     out: Path | str | None = None,
     published: Path | str | None = None,
 ) -> list[Path]:
-    """Redraw tables and figures from what is finished, of several runs side by side.
+    """Redraw page, tables and figures from what is finished, of several runs side by side.
 
     Args:
         runs: a run or its folder, or several.
@@ -192,7 +193,7 @@ def report(
             dataset, metric, approach, generation and test_score.
 
     Returns:
-        The files to begin with: both tables, and the list of figures if there are any.
+        The files to begin with: the page, both tables, and the list of figures if there are any.
 
     Raises:
         UserError: a folder is no run, there are several runs and no ``out``, or the CSV cannot be

@@ -241,7 +241,7 @@ def report(
         typer.Option("--out", "-o", help="Where it goes; by default report/ of the one run."),
     ] = None,
 ) -> None:
-    """Redraw tables and figures from what is finished, several runs side by side."""
+    """Redraw page, tables and figures from what is finished, several runs side by side."""
     from imasks.api import report as write
 
     with console.status("drawing"):

@@ -23,6 +23,7 @@ def test_one_run_keeps_its_report(two):
     files = write_report(two[:1])
     report = two[0].folder / "report"
     assert files == [
+        report / "index.html",
         report / "results.md",
         report / "results.csv",
         report / "figures" / "index.md",
@@ -52,7 +53,7 @@ def test_a_run_given_twice_is_one(two):
     for path in two[0].folder.glob("jobs/*/done.json"):
         path.unlink()
     files = write_report([two[0], two[0]])  # nothing is left to draw
-    assert [file.name for file in files] == ["results.md", "results.csv"]
+    assert [file.name for file in files] == ["index.html", "results.md", "results.csv"]
 
 
 def test_runs_of_one_data_set_are_told_apart(two):

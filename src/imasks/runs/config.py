@@ -148,14 +148,29 @@ class RunConfig:
 
 
 def write_config(
-    folder: Path, config: RunConfig, *, versions: Mapping[str, str] | None = None
+    folder: Path,
+    config: RunConfig,
+    *,
+    versions: Mapping[str, str] | None = None,
+    asked: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write ``run.toml``, with the versions that the run began with; by default those of now."""
+    """Write ``run.toml``.
+
+    Args:
+        folder: of the run.
+        config: what it computes.
+        versions: that the run began with; by default those of now.
+        asked: the options that led to the configuration, as far as they differ from the defaults;
+            nothing is computed from them, they only say how to give the command again.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     encoded = any(isinstance(one, EncodedConfig) for one in config.networks)
     versions = versions or versions_now(LIBRARIES if encoded else ())
-    about: dict[str, int] = {"reserved_index": RESERVED} if config.task == "multiclass" else {}
-    text = tomli_w.dumps({**config.to_json(), **about, "versions": dict(versions)})
+    about: dict[str, Any] = {"reserved_index": RESERVED} if config.task == "multiclass" else {}
+    about["versions"] = dict(versions)
+    if asked is not None:
+        about["asked"] = dict(asked)
+    text = tomli_w.dumps({**config.to_json(), **about})
     head = "# What this run computes. Resuming needs it unchanged; see the documentation.\n\n"
     write_atomic(folder / FILE, (head + text).encode())
 
@@ -186,6 +201,16 @@ def read_versions(folder: Path) -> dict[str, str]:
         UserError: there is no ``run.toml``, or it is damaged.
     """
     return {k: str(v) for k, v in _read(folder).get("versions", {}).items()}
+
+
+def read_asked(folder: Path) -> dict[str, Any] | None:
+    """Read the options that a run was asked for; None if they were not noted.
+
+    Raises:
+        UserError: there is no ``run.toml``, or it is damaged.
+    """
+    asked = _read(folder).get("asked")
+    return asked if isinstance(asked, dict) else None
 
 
 def changed_versions(folder: Path) -> list[str]:

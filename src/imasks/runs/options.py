@@ -141,6 +141,11 @@ class Options:
                     self, one.name, check_value(one.name, value, hints[one.name], **limits)
                 )
 
+    def asked(self) -> dict[str, Any]:
+        """Return what differs from the defaults, by name."""
+        values = {one.name: (getattr(self, one.name), one.default) for one in fields(self)}
+        return {name: value for name, (value, default) in values.items() if value != default}
+
 
 def check_value(name: str, value: object, wanted: Any, *, least: float = -math.inf) -> Any:
     """Return an option's value in its proper type, a whole number for a float as a float.

@@ -178,7 +178,7 @@ def conventions_table(rows: Sequence[Row]) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     return (
-        _name(row),
+        named(row),
         span(row.generation),
         text(row.val),
         text(row.test),
@@ -195,7 +195,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def _name(row: Row) -> str:
+def named(row: Row) -> str:
+    """Name an approach, and say whether it is not finished or ended early."""
     if not row.complete:
         return f"{row.approach} (not finished)"
     return f"{row.approach} (ended)" if row.ended else row.approach

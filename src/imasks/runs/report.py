@@ -1,4 +1,4 @@
-"""The report of one run or of several side by side: tables and figures of what is finished."""
+"""The report of one run or of several side by side: page, tables and figures of what is done."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from imasks.errors import UserError
 from imasks.runs.figures.published import read_published
 from imasks.runs.figures.write import figures_of, write_figures
+from imasks.runs.html.gather import page_of
+from imasks.runs.html.render import write_page
 from imasks.runs.records import titles_of, write_results
 from imasks.runs.run import Run
 
@@ -15,7 +17,7 @@ from imasks.runs.run import Run
 def write_report(
     runs: Sequence[Run], *, out: Path | None = None, published: Path | None = None
 ) -> list[Path]:
-    """Write tables and figures anew, from job folders alone.
+    """Write the page, tables and figures anew, from job folders alone.
 
     Args:
         runs: at least one, finished or not.
@@ -23,7 +25,7 @@ def write_report(
         published: a CSV of published results to draw beside the scores.
 
     Returns:
-        The files to begin with: both tables, and the list of figures if there are any.
+        The files to begin with: the page, both tables, and the list of figures if there are any.
 
     Raises:
         UserError: several runs and no folder, or the CSV cannot be used.
@@ -38,6 +40,8 @@ def write_report(
                 remedy="Say with --out where the report goes.",
             )
         out = runs[0].folder / "report"
-    files = write_results(runs, out)
-    index = write_figures(figures_of(runs, titles_of(runs), panels), out / "figures")
+    titles = titles_of(runs)
+    tables = write_results(runs, out)
+    files = [write_page(page_of(runs, titles, panels), out), *tables]
+    index = write_figures(figures_of(runs, titles, panels), out / "figures")
     return files if index is None else [*files, index]

@@ -26,6 +26,7 @@ from imasks.runs.config import (
     FILE,
     RunConfig,
     agree,
+    read_asked,
     read_config,
     read_versions,
     write_config,
@@ -115,9 +116,11 @@ def plan_run(
                 if dataset.review is not None:
                     keep_review(dataset, folder / REVIEWED)
                 keep_weights(folder, config.networks, options)
-                write_config(folder, config)
+                write_config(folder, config, asked=options.asked())
             elif config != there:
-                write_config(folder, config, versions=read_versions(folder))
+                asked = read_asked(folder)  # either wording leads to the same configuration
+                asked = options.asked() if asked is None else asked
+                write_config(folder, config, versions=read_versions(folder), asked=asked)
     return Run(folder=folder, config=config, plan=make_plan(config))
 
 

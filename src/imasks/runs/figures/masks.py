@@ -13,6 +13,7 @@ import numpy as np
 
 from imasks.labelling.agree import Morphology, cut_region, grow_labels, inconsistency
 from imasks.runs.figures.painting import class_legend, empty, paint, show
+from imasks.runs.figures.style import score_name
 from imasks.tasks import Task
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ def _rivals_block(
         notes = (
             "",
             "",
-            *(f"{task.primary.replace('iou', 'IoU')} {score:.3f}" for score in one.scores),
+            *(f"{score_name(task.primary)} {score:.3f}" for score in one.scores),
         )
         for axis, picture, title, note in zip(
             axes, (one.image, *labels), titles, notes, strict=True

@@ -22,6 +22,7 @@ from imasks.models.weights import load_network
 from imasks.runs.figures.lines import Curve, Panel
 from imasks.runs.figures.masks import Course, Labelled, Rivals, Voted
 from imasks.runs.figures.painting import spread_of
+from imasks.runs.figures.style import score_name
 from imasks.runs.line import Generation, Line
 from imasks.runs.results import Step, best_fit, sortable
 from imasks.runs.run import Run
@@ -35,14 +36,14 @@ TYPICAL, DISPUTED = 0.5, 0.9  # quantiles of the mask's size
 
 def score_panel(run: Run, title: str) -> Panel | None:
     """Read test scores over generations; None without any."""
-    curves = _curves(run, lambda step: step.test)
-    score = run.config.make_task().primary
-    return _panel(run, title, f"test {score.replace('iou', 'IoU')}", curves)
+    curves = curves_of(run, lambda step: step.test)
+    score = score_name(run.config.make_task().primary)
+    return _panel(run, title, f"test {score}", curves)
 
 
 def size_panel(run: Run, title: str) -> Panel | None:
     """Read the mean share of pixels in the inconsistency masks; None if none was made."""
-    curves = _curves(run, lambda step: step.im_share)
+    curves = curves_of(run, lambda step: step.im_share)
     made = [curve for curve in curves if any(one.mean > 0 for one in curve.points.values())]
     return _panel(run, title, "share of pixels in the inconsistency mask", made)
 
@@ -170,7 +171,8 @@ def _panel(run: Run, title: str, ylabel: str, curves: Sequence[Curve]) -> Panel 
     )
 
 
-def _curves(run: Run, value: Callable[[Step], float | None]) -> list[Curve]:
+def curves_of(run: Run, value: Callable[[Step], float | None]) -> list[Curve]:
+    """Read a number of every approach over generations, with its spread over seeds."""
     levels = {line.approach.name for line in run.plan.lines if line.approach.start is None}
     found: dict[str, dict[int, list[float]]] = {}
     for one in run.outcomes():

@@ -79,3 +79,8 @@ def listed(names: Iterable[str]) -> str:
     """Write names as a sentence does: a, b and c."""
     *head, last = names
     return f"{', '.join(head)} and {last}" if head else last
+
+
+def score_name(primary: str) -> str:
+    """Write a score's name as the field does: mIoU."""
+    return primary.replace("iou", "IoU")
