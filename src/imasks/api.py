@@ -19,8 +19,9 @@ from imasks.models.own import name_of
 from imasks.runs.choice import Chosen, choose
 from imasks.runs.config import changed_versions
 from imasks.runs.configure import ALL, asked_for
+from imasks.runs.deciding import Prediction
 from imasks.runs.options import Options, check_value
-from imasks.runs.predictor import Prediction, Predictor, predictor_of
+from imasks.runs.predictor import Predictor, predictor_of
 from imasks.runs.report import write_report
 from imasks.runs.run import Run, default_workers, open_run, plan_run, work
 from imasks.runs.summary import Row

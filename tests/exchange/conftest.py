@@ -10,7 +10,7 @@ from imasks.data.folder import open_dataset
 from imasks.data.prepare import Preparation
 from imasks.exchange.folder import Shares, write_folder
 from imasks.exchange.labelled import About, Labelled
-from imasks.runs.predictor import Prediction
+from imasks.runs.deciding import Prediction
 from imasks.tasks import make_task
 
 CARDS = {

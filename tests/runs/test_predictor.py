@@ -16,7 +16,7 @@ from imasks.labelling.judge import Judge
 from imasks.models.unet import UNet, UNetConfig
 from imasks.models.weights import save_network
 from imasks.runs import bands as module
-from imasks.runs import predictor as predictor_module
+from imasks.runs import ensemble as ensemble_module
 from imasks.runs.choice import choose
 from imasks.runs.config import RunConfig, write_config
 from imasks.runs.predictor import Predictor, predictor_of
@@ -83,12 +83,12 @@ def test_tiles_of_a_pointwise_network_are_the_whole(height, width, kind):
     with torch.no_grad():
         whole = torch.stack([task.probabilities(network(x))[0] for network in networks])
     assert by_tiles.shape == (2, task.outputs, height, width)
-    torch.testing.assert_close(by_tiles, whole, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(by_tiles, whole, rtol=0, atol=1e-6)
 
 
 def seam_and_elsewhere(predictor, image):
     """Mean absolute steps between neighbouring columns, at the borders of tiles and elsewhere."""
-    probability = predictor._in_parts(image)[:, 0].numpy()
+    probability = predictor._in_parts(image)[:, 0]
     steps = np.abs(np.diff(probability, axis=2)).mean((0, 1))
     length, tile = image.shape[1], predictor.preparation.size[1]
     starts = module.starts(length, tile)
@@ -198,10 +198,8 @@ def test_whole_resizes_the_image_there_and_the_probability_back():
 def seen(predictor, image):
     """Record the shapes of the images that a network is shown."""
     shapes = []
-    original = predictor._all_networks
-    object.__setattr__(
-        predictor, "_all_networks", lambda images: shapes.append(images) or original(images)
-    )
+    original = predictor.show
+    object.__setattr__(predictor, "show", lambda images: shapes.append(images) or original(images))
     predictor(image)
     return shapes
 
@@ -309,7 +307,7 @@ def test_an_image_is_resized_once_though_it_is_judged(monkeypatch):
         resized.append(size)
         return resize_image(image, size)
 
-    monkeypatch.setattr(predictor_module, "resize_image", count)
+    monkeypatch.setattr(ensemble_module, "resize_image", count)
     made = make([Brightness(128), Brightness(130)], task, RESIZE, judge=judge)
     assert made(noise(64, 96)).quality is not None
     assert resized == [RESIZE.size]

@@ -17,7 +17,7 @@ from imasks.data.folder import Dataset, Sample
 from imasks.data.prepare import Preparation
 from imasks.exchange.sheets import INCONSISTENCY, has_background
 from imasks.exchange.source import Bools
-from imasks.runs.predictor import Prediction
+from imasks.runs.deciding import Prediction
 from imasks.tasks import Task
 
 Bytes = NDArray[np.uint8]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imasks.encoding import RESERVED
-from imasks.tasks import Multiclass, Task
+from imasks.runs.deciding import Meaning
 
 if TYPE_CHECKING:
     from imasks.runs.config import RunConfig
@@ -39,7 +39,7 @@ Bytes = NDArray[np.uint8]
 Bools = NDArray[np.bool_]
 
 
-def class_colors(task: Task, colors: Sequence[str] = ()) -> Bytes:
+def class_colors(task: Meaning, colors: Sequence[str] = ()) -> Bytes:
     """Return one colour a class, uint8 [K,3].
 
     Args:
@@ -67,7 +67,7 @@ def legend(config: RunConfig) -> dict[str, Any]:
         "task": config.task,
         "classes": list(config.classes),
         "colors": colors,
-        "reserved_index": RESERVED if isinstance(task, Multiclass) else None,
+        "reserved_index": RESERVED if task.name == "multiclass" else None,
     }
 
 
@@ -88,7 +88,7 @@ def default_colors(count: int) -> Bytes:
     return np.array(chosen, np.uint8).reshape(count, 3)
 
 
-def overlay(image: Bytes, mask: Bytes, im: Bools, task: Task, colors: Bytes) -> Bytes:
+def overlay(image: Bytes, mask: Bytes, im: Bools, task: Meaning, colors: Bytes) -> Bytes:
     """Draw a prediction on its image.
 
     Classes are tinted and outlined (the background of binary and multilabel masks is not); where
@@ -134,9 +134,9 @@ def _vivid() -> NDArray[np.int64]:
     return vivid
 
 
-def _tint(mask: Bytes, task: Task, colors: Bytes) -> tuple[NDArray[np.float32], Bools]:
+def _tint(mask: Bytes, task: Meaning, colors: Bytes) -> tuple[NDArray[np.float32], Bools]:
     """Find the colour of every pixel, float32 [H,W,3], and where there is one, bool [H,W]."""
-    if isinstance(task, Multiclass):
+    if task.name == "multiclass":
         return colors[mask].astype(np.float32), np.ones(mask.shape, np.bool_)
     planes = mask.reshape(-1, *mask.shape[-2:])
     total = np.zeros((*mask.shape[-2:], 3), np.float32)
@@ -155,10 +155,10 @@ def _hatch(H: int, W: int, line: int) -> NDArray[np.float32]:
 
 
 def _outlines(
-    mask: Bytes, task: Task, colors: Bytes, line: int
+    mask: Bytes, task: Meaning, colors: Bytes, line: int
 ) -> list[tuple[NDArray[np.generic], Bools]]:
     """Pair colours, [3] or one a pixel, with the inner edges they paint, bool [H,W]."""
-    if isinstance(task, Multiclass):
+    if task.name == "multiclass":
         edge = _edge(mask, line)
         return [(colors[mask[edge]], edge)]
     planes = mask.reshape(-1, *mask.shape[-2:])

@@ -11,17 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from imasks.data.files import atomic
 from imasks.data.prepare import Preparation, Value, resize_mask
 from imasks.data.source import Source
-from imasks.labelling.agree import cut_region, inconsistency
 from imasks.runs.bands import rescaled, resized, tiled
-from imasks.runs.predictor import Prediction, Predictor, confidence_of
-from imasks.tasks import Multilabel, Task
+from imasks.runs.deciding import Prediction, predict_from, resize_floats
+from imasks.runs.ensemble import Ensemble
 
 LARGE = 64_000_000
 """Pixels from which on an image is read, predicted and written piece by piece."""
@@ -33,7 +30,7 @@ Progress = Callable[[float], None]
 
 
 def predict_large(
-    predictor: Predictor,
+    predictor: Ensemble,
     source: Source,
     folder: Path,
     *,
@@ -58,25 +55,25 @@ def predict_large(
     """
     H, W, _ = source.shape
     task = predictor.task
-    shape = (len(task.classes), H, W) if isinstance(task, Multilabel) else (1, H, W)
+    shape = (len(task.classes), H, W) if task.name == "multilabel" else (1, H, W)
     disputed, sure, done = 0, 0.0, 0
     pixels = np.zeros(len(task.classes), np.int64)
     mask_path, im_path = folder / "mask.raw", folder / "im.raw"
     with mask_path.open("wb") as mask_file, im_path.open("wb") as im_file:
         for band in _bands(predictor, source):
-            planes, im, counted, confidence = _decide(band, task)
-            for number, plane in enumerate(planes):
+            found = predict_from(band, task, (band.shape[2], W))
+            for number, plane in enumerate(found.mask.reshape(-1, *found.im.shape)):
                 mask_file.seek((number * H + done) * W)
                 mask_file.write(plane.tobytes())
-            im_file.write(im.tobytes())
-            disputed += int(im.sum())
-            pixels += counted
-            sure += confidence
-            done += len(im)
+            im_file.write(found.im.tobytes())
+            disputed += int(found.im.sum())
+            pixels += np.rint(np.array([*found.areas.values()]) * found.im.size).astype(np.int64)
+            sure += found.confidence * found.im.size
+            done += len(found.im)
             on_progress(done / H)
     mask = np.memmap(mask_path, np.uint8, "r", shape=shape)
     return Prediction(
-        mask=mask if isinstance(task, Multilabel) else mask[0],
+        mask=mask if task.name == "multilabel" else mask[0],
         im=np.memmap(im_path, np.bool_, "r", shape=(H, W)),
         agreement=1 - disputed / (H * W),
         im_share=disputed / (H * W),
@@ -129,14 +126,14 @@ def reduced(
 
 
 class Reduced(NamedTuple):
-    """An image uint8 [h,w,C] and its masks, see :class:`imasks.runs.predictor.Prediction`."""
+    """An image uint8 [h,w,C] and its masks, see :class:`imasks.runs.deciding.Prediction`."""
 
     image: Bytes
     mask: Bytes
     im: NDArray[np.bool_]
 
 
-def _bands(predictor: Predictor, source: Source) -> Iterator[NDArray[np.float32]]:
+def _bands(predictor: Ensemble, source: Source) -> Iterator[NDArray[np.float32]]:
     """Show an image to all networks; float32 [E,C,R,W], from top to bottom."""
     H, W, _ = source.shape
     preparation, inside = predictor.preparation, predictor.inner_size(source.shape)
@@ -147,31 +144,11 @@ def _bands(predictor: Predictor, source: Source) -> Iterator[NDArray[np.float32]
         shown = tiled(rows, inside, preparation.size, predictor.show)
     if inside[0] > H or inside[1] > W:
         # Networks see it enlarged, and so all they say is held to be shrunk again.
-        whole = torch.from_numpy(np.concatenate(list(shown), axis=2))
+        whole = np.concatenate(list(shown), axis=2)
         size = min(H, inside[0]), min(W, inside[1])
-        shrunk = F.interpolate(whole, size, mode="bilinear", align_corners=False, antialias=True)
-        shown, inside = iter([shrunk.numpy()]), size
+        shrunk = np.stack([resize_floats(one, size) for one in whole])
+        shown, inside = iter([shrunk]), size
     return rescaled(shown, inside, (H, W))
-
-
-def _decide(
-    band: NDArray[np.float32], task: Task
-) -> tuple[Bytes, NDArray[np.bool_], NDArray[np.int64], float]:
-    """Decide on probabilities float32 [E,C,R,W].
-
-    Returns:
-        The mask uint8 [P,R,W] as users have it, the inconsistency mask bool [R,W], the pixels of
-        every class [K], and the sum over pixels of the probability of what was decided.
-    """
-    members = torch.from_numpy(band)
-    votes = torch.stack([task.discrete(one[None], reserved=False) for one in members])
-    mean = members.mean(0, keepdim=True)
-    decided = task.discrete(mean, reserved=False)
-    im = cut_region(inconsistency(votes)[1])[0, 0]
-    # any mask overlaps itself where it is
-    pixels = task.overlaps(decided, decided)[0, :, 1].numpy()
-    sure = confidence_of(mean, decided, task) * im.numel()
-    return task.to_user(decided)[0].numpy(), im.numpy(), pixels, sure
 
 
 def _tiles(array: NDArray[Any]) -> Iterator[Bytes]:

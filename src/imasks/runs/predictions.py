@@ -12,13 +12,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from imasks.data.files import (
     IMAGE_SUFFIXES,
@@ -36,10 +34,15 @@ from imasks.data.source import image_pixels, open_image
 from imasks.data.tiff import Pages
 from imasks.errors import UserError
 from imasks.runs.colors import class_colors, overlay
+from imasks.runs.deciding import Prediction
+from imasks.runs.ensemble import Ensemble
 from imasks.runs.large import LARGE, predict_large, reduced, write_tiles
-from imasks.runs.predictor import Prediction, Predictor
-from imasks.runs.truth import Truth
-from imasks.tasks import Multiclass, Multilabel, Task
+
+if TYPE_CHECKING:  # true masks are compared in torch, and predicting alone does not need it
+    from torch import Tensor
+
+    from imasks.runs.truth import Truth
+    from imasks.tasks import Task
 
 TABLE, SCORES = "predictions.csv", "scores.json"
 MASKS, INCONSISTENCY, OVERLAYS = "masks", "inconsistency", "overlays"
@@ -110,7 +113,7 @@ def common_root(paths: Iterable[Path]) -> Path:
 
 
 def predict_files(
-    predictor: Predictor,
+    predictor: Ensemble,
     inputs: Sequence[Path],
     out: Path,
     *,
@@ -133,7 +136,7 @@ def predict_files(
     * of images of more than 64 million pixels, masks and inconsistency masks are tiled TIFF files,
       and overlays are reduced to 2048 pixels;
     * `predictions.csv`, written last: a row an image, with the fields of
-      :class:`imasks.runs.predictor.Prediction` and `area/CLASS`, all shares from 0 to 1, and
+      :class:`imasks.runs.deciding.Prediction` and `area/CLASS`, all shares from 0 to 1, and
       `count/CLASS` where a class is points. Where EvalNets judge predictions, also `quality` and,
       if they tell classes apart, `quality/CLASS`; empty where they have nothing to say. `page` is
       that of a stack, from 1.
@@ -168,7 +171,7 @@ def predict_files(
         if truth is None:
             return {}
         tallies.append(truth.tally(name.file, prediction, page=name.item.page))
-        return _true_scores(predictor.task, tallies[-1])
+        return _true_scores(truth.task, tallies[-1])
 
     for done, (item, image) in enumerate(_images(items, predictor)):
         try:
@@ -183,8 +186,11 @@ def predict_files(
         except UserError as error:
             skipped.append((item.path, reason_of(error)))
         tell(done + 1, len(items))
-    summary = predictor.task.summary(torch.cat(tallies)) if tallies else {}
-    if summary:
+    summary: dict[str, float] = {}
+    if truth is not None and tallies:
+        import torch
+
+        summary = truth.task.summary(torch.cat(tallies))
         known = {name: one if math.isfinite(one) else None for name, one in summary.items()}
         write_text(out / SCORES, json.dumps(known, indent=1))
     write_text(out / TABLE, _table(rows, predictor))
@@ -240,7 +246,7 @@ Scorer = Callable[[_Name, Prediction], dict[str, object]]
 
 
 def _predict(
-    name: _Name, image: NDArray[Any], predictor: Predictor, overlays: bool, score: Scorer
+    name: _Name, image: NDArray[Any], predictor: Ensemble, overlays: bool, score: Scorer
 ) -> dict[str, object]:
     prediction = predictor(image)
     _write_prediction(name, prediction, predictor)
@@ -252,7 +258,7 @@ def _predict(
 
 def _predict_large(
     name: _Name,
-    predictor: Predictor,
+    predictor: Ensemble,
     overlays: bool,
     score: Scorer,
     on_progress: Callable[[float], None],
@@ -329,7 +335,7 @@ def _claim(out: Path) -> None:
 
 
 def _images(
-    items: Sequence[Item], predictor: Predictor
+    items: Sequence[Item], predictor: Ensemble
 ) -> Iterator[tuple[Item, NDArray[Any] | UserError | None]]:
     """Read images ahead of their prediction; None stands for one that is too large for that.
 
@@ -338,7 +344,7 @@ def _images(
     return zip(items, ordered(partial(_read, predictor=predictor), items), strict=True)
 
 
-def _read(item: Item, *, predictor: Predictor) -> NDArray[Any] | UserError | None:
+def _read(item: Item, *, predictor: Ensemble) -> NDArray[Any] | UserError | None:
     path, page, _ = item
     pages = predictor.preparation.pages
     try:
@@ -351,13 +357,13 @@ def _read(item: Item, *, predictor: Predictor) -> NDArray[Any] | UserError | Non
     return image
 
 
-def _write_prediction(name: _Name, prediction: Prediction, predictor: Predictor) -> None:
+def _write_prediction(name: _Name, prediction: Prediction, predictor: Ensemble) -> None:
     task, mask = predictor.task, prediction.mask
     masks = name.out / MASKS
-    if isinstance(task, Multiclass):
+    if task.name == "multiclass":
         palette = [(r, g, b) for r, g, b in class_colors(task, predictor.colors).tolist()]
         _write_mask(masks / name.stem(), mask, palette)
-    elif isinstance(task, Multilabel):
+    elif task.name == "multilabel":
         for class_name, plane in zip(task.classes, mask, strict=True):
             _write_mask(masks / safe_name(class_name) / name.stem(), plane.view(np.bool_))
     else:
@@ -381,7 +387,7 @@ def _write_mask(
 
 
 def _write_overlay(
-    name: _Name, image: Bytes, mask: Bytes, im: NDArray[np.bool_], predictor: Predictor
+    name: _Name, image: Bytes, mask: Bytes, im: NDArray[np.bool_], predictor: Ensemble
 ) -> None:
     path = name.out / OVERLAYS / f"{name.stem()}.jpg"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -420,11 +426,11 @@ def _true_scores(task: Task, tally: Tensor) -> dict[str, object]:
     return {f"true/{name}": "" if math.isnan(one) else f"{one:.6f}" for name, one in scores.items()}
 
 
-def _table(rows: Sequence[dict[str, object]], predictor: Predictor) -> str:
+def _table(rows: Sequence[dict[str, object]], predictor: Ensemble) -> str:
     task = predictor.task
     pages = ["page"] if any("page" in row for row in rows) else []
     columns = ["file", *pages, "width", "height", "agreement", "im_share", "confidence"]
-    if predictor.judge is not None:
+    if predictor.judged:
         columns += ["quality", *(f"quality/{name}" for name in task.classes if task.detects)]
     columns += [f"area/{name}" for name in task.classes]
     columns += [f"count/{name}" for name in task.counted]

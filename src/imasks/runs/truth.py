@@ -14,7 +14,7 @@ from imasks.data.card import Card, read_labels, shorten
 from imasks.data.folder import list_images, nfc
 from imasks.errors import UserError
 from imasks.runs.config import RunConfig
-from imasks.runs.predictor import Prediction
+from imasks.runs.deciding import Prediction
 from imasks.tasks import Multiclass, Task
 
 AT_ONCE = 2**24  # pixels that are compared
