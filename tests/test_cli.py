@@ -61,6 +61,7 @@ def test_help_names_every_command(imasks):
     for command in (
         *("demo", "init", "check", "train", "study", "status", "report", "predict", "approaches"),
         "review",
+        "export-model",
     ):
         assert command in text
 
@@ -170,6 +171,9 @@ def tiny_cells(tmp_path_factory):
         ("train {data}/nothing --out {out}", "imasks init"),
         ("status {data}", "no run folder"),
         ("predict {data} {data} -o {out}", "no run folder"),
+        ("predict --onnx {data}/none.onnx {data} -o {out}", "is no file"),
+        ("predict --onnx {data}/none.onnx {data} --seed 1 -o {out}", "Leave them out"),
+        ("export-model {data} -o {out}", "no run folder"),
         ("init {data} --images {data}/labeled/images --masks {data}/labeled/masks", "data"),
         ("init {out} --images {data}/labeled/images --masks {data}/labeled/masks --task x", "x"),
         ("check {out}", "imasks init"),

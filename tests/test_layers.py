@@ -19,9 +19,9 @@ LAYERS = [
     ["training", "labelling"],
     ["approaches"],
     ["runs"],
-    ["exchange", "review"],
+    ["exchange", "review", "deploy"],
     ["api", "demo"],
-    ["cli", "cli_exchange", "cli_prepare", "cli_review"],
+    ["cli", "cli_deploy", "cli_exchange", "cli_prepare", "cli_review"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")

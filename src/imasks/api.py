@@ -14,6 +14,7 @@ from rich.text import Text
 
 from imasks.data.files import read_image
 from imasks.data.folder import Dataset, open_dataset
+from imasks.deploy.observe import Opener, observed, observers
 from imasks.errors import UserError
 from imasks.models.own import name_of
 from imasks.runs.choice import Chosen, choose
@@ -165,16 +166,20 @@ def make_options(**options: Any) -> Options:
     return Options(**options)
 
 
-def finish(run: Run, *, workers: int, console: Console) -> list[Path]:
+def finish(
+    run: Run, *, workers: int, console: Console, openers: Sequence[Opener] = ()
+) -> list[Path]:
     """Do what is left of a run and write its report; return the files written.
 
-    A run that began with other versions goes on, and its console is told.
+    A run that began with other versions goes on, and its console is told. Trainings are shown to
+    the observers that :func:`imasks.deploy.observe.observers` found.
     """
     if changed := changed_versions(run.folder):
         text = f"The run began with other versions: {'; '.join(changed)}. "
         text += "What is computed from here on may differ in its last digits or more."
         console.print(Text(text, style="yellow"), soft_wrap=True)
-    work(run, workers=workers, console=console)
+    with observed(run, openers, console):
+        work(run, workers=workers, console=console)
     with console.status("drawing the report"):
         return write_report([run])
 
@@ -218,11 +223,12 @@ def _train(
     *,
     grow: bool,
 ) -> Trained:
+    openers = observers(options)
     dataset = data if isinstance(data, Dataset) else open_dataset(data)
     console = Console(quiet=not progress)
     names, lacking = asked_for(dataset, approaches) if grow else (approaches, {})
     for name, reason in lacking.items():
         console.print(Text(f"left out {name}: {reason}", style="yellow"), soft_wrap=True)
     run = plan_run(dataset, out, approaches=names, seeds=seeds, options=options, may_grow=grow)
-    finish(run, workers=default_workers(run, options), console=console)
+    finish(run, workers=default_workers(run, options), console=console, openers=openers)
     return Trained(run=run)

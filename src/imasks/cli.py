@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
+from imasks.cli_deploy import export_model
 from imasks.cli_exchange import add_commands
 from imasks.cli_prepare import prepare_app
 from imasks.cli_review import review
@@ -29,7 +30,9 @@ from imasks.runs.options import Options, check_value
 
 if TYPE_CHECKING:
     from imasks.data.folder import Dataset
+    from imasks.runs.ensemble import Ensemble
     from imasks.runs.run import Run
+    from imasks.runs.truth import Truth
 
 app = typer.Typer(
     name="imasks",
@@ -252,9 +255,18 @@ def report(
 
 @app.command()
 def predict(
-    run: RunFolder,
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN IMAGES",
+            help="The run folder, then images or folders of images; with --onnx, images only.",
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Where masks and the table go.")],
+    onnx: Annotated[
+        Path | None,
+        typer.Option(help="A file of `imasks export-model` in place of the run; needs no PyTorch."),
+    ] = None,
     approach: Annotated[
         str | None, typer.Option(help="Of a study; by default the best on validation.")
     ] = None,
@@ -275,19 +287,25 @@ def predict(
 ) -> None:
     """Predict masks, inconsistency masks and a table for new images of any size."""
     from imasks.data.files import write_text
-    from imasks.runs.choice import choose
-    from imasks.runs.colors import legend
     from imasks.runs.predictions import common_root, list_inputs, predict_files
-    from imasks.runs.predictor import predictor_of
-    from imasks.runs.run import open_run
-    from imasks.runs.truth import Truth
 
-    opened = open_run(run)
-    chosen = choose(opened, approach=approach, seed=seed)
-    predictor = predictor_of(opened, chosen=chosen, device=device, scale=scale)
+    predictor: Ensemble
+    if onnx is None:
+        run, *images = paths
+        predictor, name, about, true = _predictor_of_run(
+            run, approach=approach, seed=seed, device=device, scale=scale, truth=truth
+        )
+    else:
+        images = paths
+        true = None
+        predictor, name, about = _predictor_of_file(
+            onnx, device=device, scale=scale, of_run=(approach, seed, truth)
+        )
+    if not images:
+        raise UserError("no images are given", remedy="Give images, or folders of images.")
     inputs = list_inputs(images, out=out)
-    _say(f"Predicting with {chosen}")
-    if predictor.judge is not None:
+    _say(f"Predicting with {name}")
+    if predictor.judged:
         score = predictor.task.primary
         _say(f"quality in the table: the {score} to expect of each mask, by EvalNets")
     with Progress(console=console) as bar:
@@ -298,13 +316,12 @@ def predict(
             out,
             root=common_root(images),
             overlays=overlays,
-            truth=None if truth is None else Truth.of(truth, opened.config),
+            truth=true,
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    about = {"run": str(run.resolve()), **legend(opened.config), **chosen.to_json()}
     write_text(out / "model.json", json.dumps(about))
     _say(f"{report.done} images predicted; see {out / 'predictions.csv'}")
-    for name in (predictor.task.primary, *predictor.task.beside, "mean_class_iou"):
+    for name in ([true.task.primary, *true.task.beside, "mean_class_iou"] if true else []):
         if name in report.scores:
             _say(f"{name}: {report.scores[name]:.3f}")
     for path, reason in report.skipped:
@@ -314,6 +331,46 @@ def predict(
 
 
 app.command()(review)
+app.command()(export_model)
+
+
+def _predictor_of_run(
+    run: Path,
+    *,
+    approach: str | None,
+    seed: int | None,
+    device: str,
+    scale: str,
+    truth: Path | None,
+) -> tuple[Ensemble, str, dict[str, Any], Truth | None]:
+    from imasks.runs.choice import choose
+    from imasks.runs.colors import legend
+    from imasks.runs.predictor import predictor_of
+    from imasks.runs.run import open_run
+    from imasks.runs.truth import Truth
+
+    opened = open_run(run)
+    chosen = choose(opened, approach=approach, seed=seed)
+    predictor = predictor_of(opened, chosen=chosen, device=device, scale=scale)
+    about = {"run": str(run.resolve()), **legend(opened.config), **chosen.to_json()}
+    true = None if truth is None else Truth.of(truth, opened.config)
+    return predictor, str(chosen), about, true
+
+
+def _predictor_of_file(
+    path: Path, *, device: str, scale: str, of_run: tuple[object, ...]
+) -> tuple[Ensemble, str, dict[str, Any]]:
+    from imasks.deploy.onnx_predictor import load_onnx
+
+    if given := [one for one in of_run if one is not None]:
+        raise UserError(
+            "--approach, --seed and --truth need a run, and a model file holds one ensemble",
+            value=", ".join(map(str, given)),
+            remedy="Leave them out; `imasks export-model` takes the first two.",
+        )
+    predictor = load_onnx(path, device=device, scale=scale)
+    about = {"onnx": str(path.resolve()), **predictor.task.to_json()}
+    return predictor, f"{path}: {predictor.task}", about
 
 
 def _study(
@@ -328,10 +385,12 @@ def _study(
 ) -> None:
     from imasks.api import finish
     from imasks.data.small import small_objects
+    from imasks.deploy.observe import observers
     from imasks.runs.lost import REMEDY, lost_notes
     from imasks.runs.run import default_workers, estimate, plan_run
     from imasks.runs.tables import plan_table, results_table, start_note
 
+    openers = observers(options)
     for note in dataset.skipped:
         _say(note, warning="left aside")
     run = plan_run(
@@ -347,7 +406,7 @@ def _study(
             times = estimate(run, workers=workers)
         console.print(plan_table(run, times, workers=workers))
         return
-    files = finish(run, workers=workers, console=console)
+    files = finish(run, workers=workers, console=console, openers=openers)
     _tell_skipped(run)
     console.print(results_table(run.rows(), score=run.config.make_task().primary))
     for remedy in dict.fromkeys(one.ended.remedy for one in run.outcomes() if one.ended):

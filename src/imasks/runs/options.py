@@ -130,6 +130,8 @@ class Options:
     device: str = _option("auto", "auto, cpu or cuda.")
     precision: str = _option("auto", "auto (measured at the start), float32 or bfloat16.")
     workers: int | None = _option(None, "Processes that train side by side.", least=1)
+    tensorboard: bool = _option(False, "Show trainings to TensorBoard, in RUN/tensorboard.")
+    mlflow: bool = _option(False, "Show trainings to MLflow, wherever it is set up to keep them.")
 
     def __post_init__(self) -> None:
         hints = get_type_hints(Options)

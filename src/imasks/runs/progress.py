@@ -117,7 +117,7 @@ def shown(targets: Sequence[Job], store: Store, console: Console, workers: int) 
         return
     follower = Progression(targets, store, workers=workers)
     if not console.is_terminal:
-        with _beside(lambda: _say(follower, console), every=30.0):
+        with beside(lambda: _say(follower, console), every=30.0):
             yield
         _say(follower, console)
         return
@@ -142,13 +142,13 @@ def shown(targets: Sequence[Job], store: Store, console: Console, workers: int) 
             ]
             live.update(Group(bars, *lines))
 
-        with _beside(draw, every=_REFRESH):
+        with beside(draw, every=_REFRESH):
             yield
         draw()
 
 
 @contextmanager
-def _beside(draw: object, *, every: float) -> Iterator[None]:
+def beside(draw: object, *, every: float) -> Iterator[None]:
     """Call a function again and again in a thread of its own until the block ends."""
     over = threading.Event()
 
