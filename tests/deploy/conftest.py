@@ -15,6 +15,7 @@ from imasks.data.synthetic import write_demo_dataset
 from imasks.deploy.export import export_model
 from imasks.labelling.calibration import Calibration
 from imasks.labelling.judge import Judge
+from imasks.models.unet import UNetConfig
 from imasks.runs.choice import choose
 from imasks.runs.options import Options
 from imasks.runs.predictor import Predictor
@@ -45,6 +46,7 @@ class Local(nn.Module):
     def __init__(self, task, prep, seed):
         super().__init__()
         torch.manual_seed(seed)
+        self.config = UNetConfig(in_channels=prep.channels, outputs=task.outputs)  # says the step
         self.conv = nn.Conv2d(prep.channels, task.outputs, 3, padding=1)
         nn.init.normal_(self.conv.weight, std=0.01)
 

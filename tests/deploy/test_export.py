@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -161,6 +162,19 @@ def test_a_file_that_says_something_else_is_not_written(tiny_run, tmp_path, monk
     with pytest.raises(UserError, match=r"does not say.*difference 0\.01"):
         export_model(tiny_run, tmp_path, chosen=choose(tiny_run), format="torch")
     assert not list(tmp_path.iterdir())
+
+
+def test_networks_that_cannot_be_traced_are_named(tiny_run, tmp_path, monkeypatch):
+    class Moody(type(predictor_for(Binary(["a"])).networks[0])):
+        def forward(self, images):
+            return super().forward(images) * (1 if images.sum() > 0 else 2)
+
+    networks = (Moody(Binary(["a"]), RESIZE, 0).eval(),)
+    predictor = replace(predictor_for(Binary(["a"])), networks=networks)
+    monkeypatch.setattr(export, "predictor_of", lambda run, **options: predictor)
+    with pytest.raises(UserError, match="the networks cannot be exported"):
+        export_model(tiny_run, tmp_path / "out", chosen=choose(tiny_run), format="torch")
+    assert not (tmp_path / "out").exists()
 
 
 def test_differences_are_seen():

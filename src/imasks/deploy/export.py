@@ -117,12 +117,12 @@ def _validation_images(run: Run) -> NDArray[Any]:
 
 def _traced(graph: EnsembleGraph, images: NDArray[Any]) -> torch.export.ExportedProgram:
     """Trace the graph for batches of images of any size."""
-    smallest = 1 if graph.whole else 17  # a whole number of strides that is more than one
+    smallest = 1 if graph.whole else graph.step + 1  # tracing takes it for two steps or more
     dims = {0: torch.export.Dim("batch")}
     dims |= {axis: torch.export.Dim(_AXES[axis], min=smallest) for axis in (1, 2)}
     # of all sizes different, lest two of them be taken for one
     example = torch.from_numpy(np.ascontiguousarray(_odd(images)[[0, 0]]))
-    with _quiet():
+    with _quiet(), _translated():
         return torch.export.export(graph, (example,), dynamic_shapes=(dims,))
 
 
@@ -133,7 +133,7 @@ def _odd(images: NDArray[Any]) -> NDArray[Any]:
 
 
 def _write_onnx(program: torch.export.ExportedProgram, about: About, path: Path) -> None:
-    with _quiet():
+    with _quiet(), _translated():
         model = torch.onnx.export(
             program,
             dynamo=True,
@@ -232,3 +232,17 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         log.setLevel(level)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Say plainly that networks, perhaps the user's own, are none that can be exported."""
+    try:
+        yield
+    except Exception as error:  # torch and onnxscript have many kinds of them
+        raise UserError(
+            "the networks cannot be exported",
+            value=(str(error) or type(error).__name__).splitlines()[0],
+            remedy="Use the run folder itself; what torch.export can trace is said in its "
+            "documentation.",
+        ) from error

@@ -6,6 +6,7 @@ mask, K classes, H x W pixels of the images, h x w pixels as the networks see th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import cast
 
@@ -14,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imasks.data.prepare import STEP
 from imasks.deploy.about import CLASS_QUALITY, OUTPUTS, QUALITY
 from imasks.errors import UserError
 from imasks.labelling.calibration import Calibration
 from imasks.labelling.grading import pair_of
 from imasks.labelling.judge import Judge
+from imasks.models.networks import NetworkConfig, stride_of
 from imasks.runs.predictor import Predictor
 from imasks.tasks import DETECTED
 
@@ -47,6 +48,9 @@ class EnsembleGraph(nn.Module):
         self.size = prep.size
         self.whole = prep.fit == "resize"
         self.levels = prep.levels
+        self.step = math.lcm(
+            *(stride_of(cast("NetworkConfig", one.config)) for one in predictor.networks)
+        )
         judge = predictor.judge if self.whole else None
         self.judge = None if judge is None else _Judge(judge, predictor.calibration)
 
@@ -96,7 +100,7 @@ class EnsembleGraph(nn.Module):
             )
             return small.float()
         rows, columns = (
-            torch.arange(STEP * ((side + STEP - 1) // STEP)).clamp(max=side - 1)
+            torch.arange(self.step * ((side + self.step - 1) // self.step)).clamp(max=side - 1)
             for side in images.shape[2:]
         )
         return images[:, :, rows][..., columns].float()
