@@ -321,7 +321,7 @@ def predict(
         )
     write_text(out / "model.json", json.dumps(about))
     _say(f"{report.done} images predicted; see {out / 'predictions.csv'}")
-    for name in ([true.task.primary, *true.task.beside, "mean_class_iou"] if true else []):
+    for name in [true.task.primary, *true.task.beside, "mean_class_iou"] if true else []:
         if name in report.scores:
             _say(f"{name}: {report.scores[name]:.3f}")
     for path, reason in report.skipped:

@@ -50,6 +50,7 @@ def test_spread_licence_and_what_is_missing(record):
     changed["license"] = "CC-BY-4.0"
     changed["finished"] = False
     changed["training"]["seeds"] = 3
+    changed["points"] = ["nucleus"]
     changed["data"]["images"]["test"] = 0
     changed["scores"] = {
         "validation iou, one network": {"mean": 0.5, "deviation": 0.0123, "count": 3},
@@ -62,6 +63,7 @@ def test_spread_licence_and_what_is_missing(record):
         "| validation iou, one network | 0.500 ± 0.012 | 3 |",
         "| test iou, one network | not known | 0 |",
         "There were no test images",
+        "Points (nucleus) come as masks",
         "was not finished",
     ):
         assert text in card, text

@@ -72,6 +72,11 @@ class About:
         """Whether it does so for single classes."""
         return CLASS_QUALITY in self.outputs
 
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """What is counted in a mask: nothing, as this needs the run's own task."""
+        return ()
+
     def __str__(self) -> str:
         networks = "1 network" if self.networks == 1 else f"{self.networks} networks"
         return f"{self.approach}, seed {self.seed}, generation {self.generation}: {networks}"

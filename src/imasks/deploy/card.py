@@ -104,6 +104,9 @@ def _limits(record: Mapping[str, Any]) -> Iterator[str]:
         )
     else:
         yield "It predicts no quality of its masks."
+    if record["points"]:
+        names = ", ".join(map(_plain, record["points"]))
+        yield f"Points ({names}) come as masks: only the run itself counts them."
     yield "It is no medical device, and no substitute for looking at the masks."
 
 

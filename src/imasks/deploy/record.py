@@ -57,9 +57,10 @@ def record_of(
         "file": done.file.name,
         "license": license,
         "model": about.to_json(),
+        "points": list(config.points),
         "finished": chosen.done == chosen.jobs,
         "data": {
-            "name": Path(config.data).name,
+            "name": config.title,
             "images": dict(config.images),
             "val_cut": len(config.val_cut),
             "checksum": config.checksum,
