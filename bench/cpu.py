@@ -36,14 +36,27 @@ from imasks.approaches.presets import PRESETS
 from imasks.data.augment import Augmentation
 from imasks.kernels import kernels
 from imasks.labelling.agree import Morphology
+from imasks.labelling.grading import copies, grade, inconsistent_pairs
 from imasks.labelling.labellers import Agreement
+from imasks.models.evalnet import EvalNetConfig, make_evalnet
 from imasks.models.unet import UNetConfig, make_unet
 from imasks.tasks import make_task
 from imasks.training.batches import Batches, Part
-from imasks.training.predict import autocast
+from imasks.training.predict import autocast, votes
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 CPU = torch.device("cpu")
+# Images or pairs a second of the published implementation (float32, 256 x 256 pixels) on a machine of
+# two cores that takes 0.79 s for what calibration() times.
+PUBLISHED = {
+    "training, width 0.5": 39.0,
+    "training, width 1": 16.5,
+    "labelling by 2": 8.7,
+    "labelling by 4": 3.8,
+    "pairs for EvalNets": 4.9,
+    "copies by score": 6.9,
+}
+PUBLISHED_CALIBRATION = 0.79
 Step = Callable[[], int]  # does something once and returns the number of images
 
 
@@ -70,7 +83,13 @@ def main() -> None:
                 row |= compare(kind, width, size, asked.rounds, asked.seconds)
                 rows.append(row)
                 console.print(" ".join(f"{k} {v}" for k, v in row.items()))
-    console.print(table(rows))
+    console.print(
+        table(rows, "images a second; ratio: imasks to plain, median (lowest to highest)")
+    )
+    published = [against_published(kind, asked.rounds, asked.seconds) for kind in PUBLISHED]
+    console.print(
+        table(published, "at 256 x 256 pixels beside the published implementation, calibrated")
+    )
     with asked.out.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
@@ -104,6 +123,24 @@ def compare(kind: str, width: float, size: int, rounds: int, seconds: float) -> 
         "ratio": round(median(ratios), 2),
         "lowest": round(ratios[0], 2),
         "highest": round(ratios[-1], 2),
+    }
+
+
+def against_published(kind: str, rounds: int, seconds: float) -> dict[str, Any]:
+    """Measure one thing that is known of the published implementation."""
+    with Team(kind, 0.5, 256, 32, seconds) as team:
+        team.rate()
+        speed = calibration() / PUBLISHED_CALIBRATION  # above 1: this machine is slower
+        rates = sorted(team.rate() for _ in range(rounds))
+    calibrated = [speed * one for one in rates]
+    return {
+        "what": kind,
+        "a second": round(median(rates), 1),
+        "calibrated": round(median(calibrated), 1),
+        "published": PUBLISHED[kind],
+        "ratio": round(median(calibrated) / PUBLISHED[kind], 1),
+        "lowest": round(calibrated[0] / PUBLISHED[kind], 1),
+        "highest": round(calibrated[-1] / PUBLISHED[kind], 1),
     }
 
 
@@ -148,11 +185,26 @@ def member(
 ) -> None:
     """Work whenever all others do."""
     torch.set_num_threads(1)
-    step = own_training(width, size, batch) if kind == "training" else own_labelling(width, size)
+    step = own_step(kind, width, size, batch)
     step()
     while True:
         barrier.wait()
         answers.put(rate(step, seconds))
+
+
+def own_step(kind: str, width: float, size: int, batch: int) -> Step:
+    """Return what a member does."""
+    makers: dict[str, Callable[[], Step]] = {
+        "training": lambda: own_training(width, size, batch),
+        "training, width 0.5": lambda: own_training(0.5, size, batch),
+        "training, width 1": lambda: own_training(1.0, size, batch),
+        "labelling": lambda: own_labelling(width, size),
+        "labelling by 2": lambda: own_labelling(width, size),
+        "labelling by 4": lambda: own_labelling(width, size, networks=4),
+        "pairs for EvalNets": lambda: own_pairs(size),
+        "copies by score": lambda: own_copies(size),
+    }
+    return makers[kind]()
 
 
 def plain_step(kind: str, width: float, size: int, batch: int) -> Step:
@@ -195,12 +247,12 @@ def own_training(width: float, size: int, batch: int) -> Step:
     return step
 
 
-def own_labelling(width: float, size: int) -> Step:
-    """Return the labelling of 16 images by two networks."""
+def own_labelling(width: float, size: int, *, networks: int = 2) -> Step:
+    """Return the labelling of 16 images by several networks."""
     config = UNetConfig(in_channels=3, outputs=1, width=width)
-    networks = [make_unet(config, CPU).eval() for _ in range(2)]
+    made = [make_unet(config, CPU).eval() for _ in range(networks)]
     labeller = Agreement(
-        networks=networks,
+        networks=made,
         task=make_task("binary", ("thing",)),
         morphology=Morphology(),
         choose="all",
@@ -211,6 +263,36 @@ def own_labelling(width: float, size: int) -> Step:
 
     def step() -> int:
         labeller.label(images, first=0)
+        return len(images)
+
+    return step
+
+
+def own_pairs(size: int) -> Step:
+    """Return the making of pairs for EvalNets from what three networks say of 16 images."""
+    config = UNetConfig(in_channels=3, outputs=1, width=0.5)
+    networks = [make_unet(config, CPU).eval() for _ in range(3)]
+    shown, task = part(size), make_task("binary", ("thing",))
+    images, labels = shown.images[:16], shown.labels[:16]
+
+    def step() -> int:
+        found = [v for _, v in votes(networks, images, task, device=CPU, precision="bfloat16")]
+        voted = torch.cat(found, 1).numpy()
+        return len(inconsistent_pairs(images, labels, voted, task, seed=0, device=CPU))
+
+    return step
+
+
+def own_copies(size: int) -> Step:
+    """Return the scoring of 16 pairs by four EvalNets, and what follows from the scores."""
+    config = EvalNetConfig(in_channels=3, mask_channels=1, classes=1, detection=False)
+    networks = [make_evalnet(config, CPU).eval() for _ in range(4)]
+    shown, task = part(size), make_task("binary", ("thing",))
+    images, masks = shown.images[:16], shown.labels[:16]
+
+    def step() -> int:
+        answers = grade(networks, images, masks, task, device=CPU, precision="bfloat16")
+        copies(task.pair_score(torch.from_numpy(answers)).numpy(), 0.5, 0.6)
         return len(images)
 
     return step
@@ -228,9 +310,9 @@ def part(size: int) -> Part:
     return Part(images=images, labels=labels, augmentation=how)
 
 
-def table(rows: list[dict[str, Any]]) -> Table:
+def table(rows: list[dict[str, Any]], title: str) -> Table:
     """Lay the rows out."""
-    shown = Table(title="images a second; ratio: imasks to plain, median (lowest to highest)")
+    shown = Table(title=title)
     for name in rows[0]:
         shown.add_column(name, justify="right")
     for row in rows:
