@@ -46,8 +46,8 @@ from imasks.training.predict import autocast, votes
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 CPU = torch.device("cpu")
-# Images or pairs a second of the published implementation (float32, 256 x 256 pixels) on a machine of
-# two cores that takes 0.79 s for what calibration() times.
+# Images or pairs a second of the published implementation (float32, 256 x 256 pixels) on a machine
+# of two cores that takes 0.79 s for what calibration() times.
 PUBLISHED = {
     "training, width 0.5": 39.0,
     "training, width 1": 16.5,
