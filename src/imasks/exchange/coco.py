@@ -52,8 +52,8 @@ def coco_sheets(source: Path, *, ignore_crowd: bool = False) -> Sheets:
     path = source / FILE if source.is_dir() else source
     content = read_json(path)
     try:
-        labels = {one["id"]: str(one["name"]) for one in content["categories"]}
-        pictures = {one["id"]: one for one in content["images"]}
+        labels = {key: str(one["name"]) for key, one in _by_id(path, content, "categories").items()}
+        pictures = _by_id(path, content, "images")
         shapes: defaultdict[Any, list[Shape]] = defaultdict(list)
         left_out: Counter[str] = Counter()
         for one in content.get("annotations", ()):
@@ -76,7 +76,7 @@ def coco_sheets(source: Path, *, ignore_crowd: bool = False) -> Sheets:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise malformed(path, error, form="COCO") from error
     return Sheets(
-        labels=tuple(dict.fromkeys(labels.values())),
+        labels=tuple(name for name in dict.fromkeys(labels.values()) if name != INCONSISTENCY),
         sheets=sheets,
         inputs=(path,),
         left_out=left_out,
@@ -124,6 +124,16 @@ def write_coco(out: Path, about: About, labelled: Iterable[Labelled]) -> None:
         ],
     }
     write_text(out / FILE, json.dumps(content, indent=1))
+
+
+def _by_id(path: Path, content: Mapping[str, Any], key: str) -> dict[Any, Any]:
+    found: dict[Any, Any] = {}
+    for one in content[key]:
+        if found.setdefault(one["id"], one) is not one:
+            raise UserError(
+                f"{path}: two {key} have one id", value=one["id"], remedy="Export it once more."
+            )
+    return found
 
 
 def _known(

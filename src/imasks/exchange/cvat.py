@@ -59,7 +59,7 @@ def cvat_sheets(source: Path) -> Sheets:
         )
     try:
         root = ET.parse(path).getroot()
-    except ET.ParseError as error:
+    except (ET.ParseError, LookupError, ValueError) as error:  # or an encoding that is unknown
         raise UserError(
             f"{path} is no valid XML", value=error, remedy="Export it once more."
         ) from error
@@ -126,7 +126,7 @@ def decode_runs(lengths: Sequence[int], size: Size) -> Bools:
         ValueError: the lengths do not fill the size.
     """
     counts = np.array(lengths, np.int64)
-    if (counts < 0).any() or counts.sum() != size[0] * size[1]:
+    if min(size) < 0 or (counts < 0).any() or counts.sum() != size[0] * size[1]:
         raise ValueError(f"runs of {counts.sum()} pixels in a mask of {size[0]} x {size[1]}")
     pixels: Bools = np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(size)
     return pixels
@@ -238,6 +238,8 @@ def _shape(path: Path, one: ET.Element, label: str) -> Shape | None:
 
 def _paint(path: Path, runs: list[int], own: Size, corner: tuple[int, int], size: Size) -> Bools:
     try:
+        if own[0] > 2 * size[0] or own[1] > 2 * size[1]:  # before memory is taken for it
+            raise ValueError(f"a mask of {own[0]} x {own[1]} on an image of {size[0]} x {size[1]}")
         return place(decode_runs(runs, own), corner, size)
     except ValueError as error:
         raise UserError(

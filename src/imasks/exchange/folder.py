@@ -13,16 +13,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from imasks.data.card import CARD_NAME, Card, encode_mask, read_labels, shorten, write_card
 from imasks.data.files import atomic, ordered, read_image, reason_of, write_png, write_text
-from imasks.data.folder import SPLITS, nfc
+from imasks.data.folder import SPLITS, nfc, visible
 from imasks.errors import UserError
 from imasks.exchange.source import Entry, Source
 from imasks.runs.colors import default_colors
 
-DONE, KEY = "done", "import.json"  # in the unfinished folder: what is written, and of what
+# in the unfinished folder: what is written, of what, and by whom
+DONE, KEY, LOCK = "done", "import.json", ".lock"
 WORDS = {  # what others call the splits
     **{name: name for name in SPLITS},
     **dict.fromkeys(("train", "training", "labelled"), "labeled"),
@@ -102,13 +104,32 @@ def write_folder(
         on_progress: is called with (images done, images in all).
 
     Raises:
-        UserError: `out` is in use, a split is unknown, or no labeled image is left.
+        UserError: `out` is in use or made by another process, a split is unknown, or no labeled
+            image is left.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not empty", remedy="Give a new folder.")
     splits = assign(source.entries, shares)
     out = out.resolve()
     temp = out.with_name(f".{out.name}.importing")
+    temp.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(temp / LOCK, timeout=0):
+            return _fill(temp, out, source, splits, on_progress)
+    except Timeout as error:
+        raise UserError(
+            f"{out} is being prepared by another process",
+            remedy="Wait for it, or give another folder.",
+        ) from error
+
+
+def _fill(
+    temp: Path,
+    out: Path,
+    source: Source,
+    splits: Mapping[str, str],
+    on_progress: Callable[[int, int], None] | None,
+) -> Imported:
     _begin(temp, {"splits": splits, **_identity(source)})
     card = source.card
     tasks = [(entry, splits[entry.name]) for entry in source.entries]
@@ -204,24 +225,38 @@ def plane_folders(card: Card) -> tuple[str, ...]:
 def _given(path: Path, names: set[str]) -> dict[str, str]:
     if not path.is_file():
         raise UserError(f"{path} is not a file", remedy="Give a CSV of the columns name and split.")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-        if not {"name", "split"} <= set(reader.fieldnames or ()):
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns, rows = list(reader.fieldnames or ()), list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is no CSV file", value=error, remedy="Save it anew.") from error
+    if not {"name", "split"} <= set(columns):
+        raise UserError(
+            f"{path} lacks a column",
+            value=", ".join(columns),
+            remedy="Write the columns name and split.",
+        )
+    found: dict[str, str] = {}
+    strange = []
+    for row in rows:
+        given, split = nfc(row["name"] or ""), row["split"] or ""
+        name = given if given in names else Path(given).stem
+        if name not in names:
+            strange.append(given)
+        elif found.setdefault(name, split) != split:
             raise UserError(
-                f"{path} lacks a column",
-                value=", ".join(reader.fieldnames or ()),
-                remedy="Write the columns name and split.",
+                f"{path} gives {name} two splits",
+                value=f"{found[name]}, {split}",
+                remedy="Keep one of the lines.",
             )
-    found = {nfc(row["name"] or ""): row["split"] or "" for row in rows}
-    stems = {name: name if name in names else Path(name).stem for name in found}
-    if strange := [name for name, stem in stems.items() if stem not in names]:
+    if strange:
         raise UserError(
             f"{path} names images that are not there",
             value=shorten(strange),
             remedy="Use the images' file names.",
         )
-    return {stems[name]: split for name, split in found.items()}
+    return found
 
 
 def _identity(source: Source) -> dict[str, Any]:
@@ -245,8 +280,9 @@ def _begin(temp: Path, identity: Mapping[str, Any]) -> None:
     key = temp / KEY
     if key.is_file() and key.read_text(encoding="utf-8") == wanted:
         return
-    shutil.rmtree(temp, ignore_errors=True)
-    (temp / DONE).mkdir(parents=True)
+    for old in visible(temp):
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
+    (temp / DONE).mkdir()
     write_text(key, wanted)
 
 
@@ -299,6 +335,7 @@ def _finish(temp: Path, out: Path, card: Card) -> None:
     if out.exists():
         out.rmdir()  # it is empty
     temp.rename(out)
+    (out / LOCK).unlink()
 
 
 def _count_notes(records: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -76,6 +77,12 @@ def read_table(source: Path, options: ReadOptions) -> Source:
     masks = [path for entry in entries for path in entry.copies]
     if not masks:
         raise UserError(f"{source} names no masks", remedy="Fill the column of the masks.")
+    if classes and options.task not in (None, "multilabel"):
+        raise UserError(
+            f"{source} has a column for each class, so its masks may overlap",
+            value=f"task {options.task}",
+            remedy=f"Choose multilabel, or give one column {MASK}.",
+        )
     if classes:
         why = f"{source} has a column for each class: multilabel."
         guess = Guess(task="multilabel", classes=tuple(classes), ignore=None, reasons=(why,))
@@ -103,13 +110,21 @@ def _rows(source: Path) -> tuple[list[dict[str, str]], Sequence[str]]:
     try:
         with source.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            rows = [{k: (v or "").strip() for k, v in row.items() if k} for row in reader]
+            rows = [
+                {name.strip(): (cell or "").strip() for name, cell in row.items() if name}
+                for row in reader
+            ]
             columns = [name.strip() for name in reader.fieldnames or ()]
     except (UnicodeDecodeError, csv.Error, AttributeError) as error:
         raise UserError(f"{source} is no CSV file", value=error, remedy="Save it anew.") from error
     if not rows:
         raise UserError(f"{source} holds no rows", remedy="Write one row an image.")
-    return [dict(zip(columns, row.values(), strict=False)) for row in rows], columns
+    twice = [name for name, count in Counter(columns).items() if name and count > 1]
+    if twice:
+        raise UserError(
+            f"{source} has columns of one name", value=shorten(twice), remedy="Keep one of them."
+        )
+    return rows, columns
 
 
 def _entry(source: Path, line: int, row: Mapping[str, str], planes: Sequence[str]) -> Entry:

@@ -81,7 +81,7 @@ def write_labelstudio(out: Path, about: About, labelled: Iterable[Labelled]) -> 
 
 
 def image_name(task: Mapping[str, Any]) -> str:
-    """Find the file name of a task's image: in a path, a URL, or the name of an upload.
+    """Find a task's image: in a path, a URL, or the name of an upload.
 
     Raises:
         KeyError: the task's data hold none.
@@ -91,9 +91,10 @@ def image_name(task: Mapping[str, Any]) -> str:
             continue
         url = urlsplit(value)
         local = parse_qs(url.query).get("d")  # /data/local-files/?d=folder/name.png
-        name = PurePosixPath(unquote(local[0] if local else url.path).replace("\\", "/")).name
-        if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
-            return _UPLOADED.sub("", name) if "/upload/" in url.path else name
+        place = PurePosixPath(unquote(local[0] if local else url.path).replace("\\", "/"))
+        if place.suffix.lower() in IMAGE_SUFFIXES:
+            uploaded = "/upload/" in url.path
+            return _UPLOADED.sub("", place.name) if uploaded else str(place).lstrip("/")
     raise KeyError(f"the image of task {task.get('id', '?')}")
 
 
@@ -170,7 +171,7 @@ def _shape(path: Path, name: str, value: Mapping[str, Any], size: Size) -> Shape
     if "radiusX" in value:
         center = point(value["x"], value["y"])
         return ellipse(label, center, point(value["radiusX"], value["radiusY"]), turn)
-    if "width" in value:
+    if "width" in value and "height" in value:  # a point has a width alone
         first = point(value["x"], value["y"])
         second = point(value["x"] + value["width"], value["y"] + value["height"])
         return rectangle(label, first, second, turn=turn, about=first)
@@ -182,7 +183,7 @@ def _brush(path: Path, name: str, rle: list[int], own: Size, size: Size) -> Bool
         return np.zeros(size, np.bool_)  # the sheet's size has been refused before
     try:
         return decode_brush(rle, own)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise UserError(
             f"{path}: the brush mask of {name} is damaged",
             value=error,

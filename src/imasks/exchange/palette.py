@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -88,14 +88,37 @@ def read_label_map(source: Path, options: ReadOptions) -> Source:
     )
     files = find_images(source / "SegmentationClass")
     lists = sorted((source / SPLITS).glob("*.txt"))
-    splits = {
-        nfc(line.strip()): path.stem
-        for path in lists
-        if path.stem.lower() != "default"
-        for line in path.read_text(encoding="utf-8").splitlines()
-        if line.strip()
-    }
+    splits = _listed(path for path in lists if path.stem.lower() != "default")
     return _source(source, images, files, palette, options, (source / LABELMAP, *lists), splits)
+
+
+def _listed(lists: Iterable[Path]) -> dict[str, str]:
+    """Read which split each image is of: its name in the data folder -> the list's name.
+
+    Raises:
+        UserError: a list cannot be read, or an image stands in two.
+    """
+    splits: dict[str, str] = {}
+    for path in lists:
+        for line in _lines(path):
+            name = "__".join(map(nfc, PurePosixPath(line.strip()).parts))
+            if splits.setdefault(name, path.stem) != path.stem:
+                raise UserError(
+                    f"{line.strip()} stands in two lists of {path.parent}",
+                    value=f"{splits[name]}.txt, {path.name}",
+                    remedy="Take it out of one of them, or take one of the lists away.",
+                )
+    return splits
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is no text in UTF-8", value=error, remedy="Save it in UTF-8."
+        ) from error
+    return [line for line in text.splitlines() if line.strip()]
 
 
 def load_palette(path: Path) -> Palette:
@@ -106,7 +129,7 @@ def load_palette(path: Path) -> Palette:
     """
     if not path.is_file():
         raise UserError(f"{path} is not a file", remedy="Give the palette file.")
-    lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    lines = _lines(path)
     by_color: dict[tuple[int, int, int], str] = {}
     for line in lines:
         entry = _label_map_line(line) or _csv_line(line)
@@ -178,6 +201,8 @@ def _source(
             )
         else:
             masks[name] = path
+    lost = [name for name in splits if name not in names]
+    skipped += [(name, f"it is in a list, and not in {images}") for name in lost]
     if not masks:
         raise UserError(
             f"no mask of {source} belongs to an image in {images} by its name",
@@ -214,7 +239,8 @@ def _card(name: str, palette: Palette, options: ReadOptions) -> Card:
             )
     classes = list(options.classes) or named
     solid = [one for one in classes if one.lower() != BACKGROUND]
-    task: TaskName = options.task or ("binary" if len(solid) == 1 < len(classes) else "multiclass")
+    others = len(classes) > 1 or bool(options.classes)  # there may be pixels of no class
+    task: TaskName = options.task or ("binary" if len(solid) == 1 and others else "multiclass")
     if task == "multilabel" or (task == "binary" and len(solid) != 1):
         raise UserError(
             "colour-coded masks give each pixel one class",

@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imasks.errors import UserError
-from imasks.exchange.source import (
-    Bools,
-    Size,
-)
+from imasks.exchange.source import Bools, Size
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 
 Ring = tuple[tuple[float, float], ...]
+
+FARTHEST = 2**20  # pixels: pycocotools follows outlines pixel by pixel, and crashes on NaN
+MOST_CORNERS = 2**16  # of an ellipse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,8 @@ def ellipse(
         radii: likewise.
         turn: degrees, clockwise on the screen.
     """
-    corners = max(16, math.ceil(2 * math.pi * max(radii)))
+    around = 2 * math.pi * max(radii)
+    corners = max(16, math.ceil(around)) if around < MOST_CORNERS else MOST_CORNERS
     angles = np.arange(corners) * 2 * math.pi / corners
     xy = np.stack([radii[0] * np.cos(angles), radii[1] * np.sin(angles)], axis=1)
     return polygon(label, [rotated(xy.tolist(), center, turn)])
@@ -99,11 +100,23 @@ def rotated(
 
 
 def fill(rings: Sequence[Ring], size: Size) -> Bools:
-    """Fill outlines together, bool [H,W]; those of less than three corners have no area."""
+    """Fill outlines together, bool [H,W]; those of less than three corners have no area.
+
+    Raises:
+        UserError: a corner is no number, or lies where no image reaches.
+    """
     coco = need_coco()
     flat = [[value for point in ring for value in point] for ring in rings if len(ring) >= 3]
     if not flat:
         return np.zeros(size, np.bool_)
+    # written so that NaN is strange, too
+    strange = [value for ring in flat for value in ring if not abs(value) <= FARTHEST]
+    if strange:
+        raise UserError(
+            "a shape has a corner that lies nowhere",
+            value=strange[0],
+            remedy="Draw the shape once more.",
+        )
     pixels: NDArray[np.uint8] = coco.decode(coco.merge(coco.frPyObjects(flat, *size)))
     return pixels.astype(np.bool_)
 

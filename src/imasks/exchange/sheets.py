@@ -134,6 +134,9 @@ def compose(shapes: Sequence[Shape], card: Card, size: Size) -> Drawn:
                 notes.append(OVERLAP)
             plane[pixels] = value
             void &= ~pixels
+        elif card.task == "binary":  # the background, drawn on top: a hole
+            labels[:, pixels] = 0
+            void &= ~pixels
     if multiclass and not has_background(card):
         void |= labels[0] == 0
     if multiclass:

@@ -213,23 +213,28 @@ class Finder:
     def find(self, given: str) -> str | None:
         """Return the image's path below the folder; None if there is none.
 
+        One of the two paths must be the end of the other: images of the same name in other
+        folders are others.
+
         Raises:
             UserError: several images of different folders fit.
         """
         given = nfc(given.replace("\\", "/"))
         if given in self.paths:
             return given
-        ends = self._by_end.get(PurePosixPath(given).name, [])
-        if len(ends) > 1:
-            longest = [end for end in ends if given.endswith("/" + nfc(end))]
-            if len(longest) != 1:
-                raise UserError(
-                    f"several images in {self.folder} are called alike",
-                    value=shorten(ends),
-                    remedy=f"Give the folder in which {given!r} names one image.",
-                )
-            return longest[0]
-        return ends[0] if ends else None
+        wanted = PurePosixPath(given)
+        ends = self._by_end.get(wanted.name, [])
+        inner = [end for end in ends if f"/{wanted}".endswith(f"/{nfc(end)}")]
+        fits = [end for end in ends if f"/{nfc(end)}".endswith(f"/{wanted}")]
+        if inner:
+            fits.append(max(inner, key=len))
+        if len(fits) > 1:
+            raise UserError(
+                f"several images in {self.folder} are called alike",
+                value=shorten(fits),
+                remedy=f"Give the folder in which {given!r} names one image.",
+            )
+        return fits[0] if fits else None
 
 
 def entry_name(place: str) -> str:
@@ -266,7 +271,7 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not a file", remedy="Give the JSON file.")
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise UserError(
             f"{path} is no valid JSON", value=error, remedy="Export it once more."
         ) from error
