@@ -58,7 +58,7 @@ def images(tmp_path):
 def write_truth(folder, images, value, *, planes=("",)):
     """True masks hold a value where an image is bright, but in the upper quarter."""
     for path in images.rglob("*.png"):
-        size = (32, 32) if path.stem == "a" else (64, 48)
+        size = (64, 48) if path.stem == "b" else (32, 32)
         mask = np.zeros(size, np.uint8)
         mask[size[0] // 4 :, size[1] // 2 :] = value
         for plane in planes:
@@ -127,6 +127,25 @@ def test_a_mask_of_another_size_is_told(images, tmp_path):
     assert path.name == "a.png"
     assert "differs in size from its image" in reason
     assert list(rows) == ["deep/b.png"]
+
+
+def test_a_folder_of_masks_is_listed_once(images, tmp_path, monkeypatch):
+    for number in range(3):
+        write_png(images / f"more {number}.png", np.zeros((32, 32), np.uint8))
+    write_truth(tmp_path / "true", images, 255)
+    listed = []
+    real = module.list_images
+    monkeypatch.setattr(module, "list_images", lambda folder: listed.append(folder) or real(folder))
+    report, _, _ = scored(Binary(["x"]), images, tmp_path)
+    assert report.done == 5
+    assert len(listed) == 2
+
+
+def test_masks_of_images_with_a_long_ending(tmp_path):
+    write_png(tmp_path / "a.png", np.zeros((32, 32), np.uint8))
+    card = Card(name="x", task="binary", classes=("x",))
+    truth = Truth(folder=tmp_path, card=card, task=Binary(["x"]))
+    truth.need([PurePath("a.ome.tif")])
 
 
 def test_large_images_are_compared_some_rows_at_a_time(images, tmp_path, monkeypatch):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from imasks.data.card import Card, read_labels, shorten
-from imasks.data.folder import list_images, nfc
+from imasks.data.folder import list_images, stem_of
 from imasks.errors import UserError
 from imasks.runs.config import RunConfig
 from imasks.runs.deciding import Prediction
@@ -34,6 +34,9 @@ class Truth:
     folder: Path
     card: Card
     task: Task
+    _listings: dict[Path, Mapping[str, tuple[Path, ...]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def of(cls, folder: Path, config: RunConfig) -> Truth:
@@ -87,8 +90,12 @@ class Truth:
     def _masks(self, name: PurePath) -> tuple[Path, ...]:
         """Find the masks of an image; none if one is missing or ambiguous."""
         planes = self.card.classes if self.card.task == "multilabel" else (".",)
-        found = [
-            list_images(self.folder / plane / name.parent)[0].get(nfc(name.stem), ())
-            for plane in planes
-        ]
+        stem = stem_of(Path(name))
+        found = [self._list(self.folder / plane / name.parent).get(stem, ()) for plane in planes]
         return tuple(paths[0] for paths in found) if all(len(one) == 1 for one in found) else ()
+
+    def _list(self, folder: Path) -> Mapping[str, tuple[Path, ...]]:
+        """List a folder once: it may hold the masks of thousands of images."""
+        if folder not in self._listings:
+            self._listings[folder] = list_images(folder)[0]
+        return self._listings[folder]
