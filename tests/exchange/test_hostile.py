@@ -75,6 +75,27 @@ def test_an_image_of_the_same_name_elsewhere_is_another(save_json, pictures, wri
     assert nested.find("/root/y/a.png") == "a.png"
 
 
+def test_what_was_stopped_with_other_classes_begins_anew(save_json, pictures, write, monkeypatch):
+    content = coco(SQUARE, SQUARE, categories=("cat", "dog", "cow"))
+    for one in content["annotations"]:
+        one["category_id"] = one["id"] + 1
+    path, images = save_json(content), pictures("a.png", "b.png")
+
+    def source(*classes):
+        return read("coco", path, images=images, task="binary", classes=classes, empty=True)
+
+    def stop(*given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("imasks.exchange.folder._finish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            write(source("cat", "dog"))
+    _, out = write(source("cat", "cow"))  # the card is the same
+    assert not read_mask(out / "labeled/masks/a.png").any()
+    assert read_mask(out / "labeled/masks/b.png").any()
+
+
 def test_inconsistency_is_no_class_of_a_data_set(save_json, pictures, write):
     content = coco(SQUARE, categories=("cat", "inconsistency"))
     mark = {"id": 9, "image_id": 0, "category_id": 1, "segmentation": [[0, 0, 5, 0, 5, 5]]}

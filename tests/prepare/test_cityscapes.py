@@ -89,7 +89,8 @@ def test_lists_of_labeled_images(cityscapes, prepare, tmp_path):
         "gtFine/train/aachen/aachen_000002_000019_gtFine_labelTrainIds.png\n"
         "\n"
         "train/bochum/bochum_000000_000019_leftImg8bit.png\n"
-        "bochum_000001_000019\n"
+        "bochum_000001_000019\n",
+        encoding="utf-8-sig",
     )
     told = prepare("cityscapes", cityscapes, labeled_list=listed)
     assert told == ("3 of 12 training images are labeled: the usual 1/4 partition by its size.",)

@@ -3,6 +3,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tifffile
 
 from imasks.approaches.ladders import LADDERS
 from imasks.data.check import check_folder
@@ -92,6 +93,24 @@ def test_the_papers_split_draws_crops(hela, prepare, tmp_path):
     assert len({name.rsplit("_", 1)[0] for name in names}) > 1
 
 
+def test_the_papers_split_names_an_image_that_is_damaged(hela, prepare, tmp_path):
+    path = hela / "train" / "brightfield" / "well 2.jpg"
+    path.write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"well 2\.jpg is not an image"):
+        prepare("hela", hela, paper_split=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_papers_split_takes_all_kinds_of_images(hela, prepare, tmp_path):
+    for path in sorted((hela / "train" / "brightfield").iterdir()):
+        color = np.repeat(read_image(path).astype(np.uint16), 3, axis=2)
+        tifffile.imwrite(path.with_suffix(".tif"), color)  # Pillow does not open these
+        path.unlink()
+    prepare("hela", hela, paper_split=True)
+    each = len(distinct_crops(300, 400))
+    assert len(open_dataset(tmp_path / "out").splits["labeled"]) == round(0.1 * 5 * each)
+
+
 def test_positions_that_are_drawn_already_are_taken_as_they_are(hela, prepare, tmp_path):
     for split in ("train", "val", "test"):
         (hela / split / "position").rename(hela / split / "mod_position")
@@ -103,8 +122,6 @@ def test_positions_that_are_drawn_already_are_taken_as_they_are(hela, prepare, t
 
 
 def test_files_of_16_bits_and_of_three_channels(hela, prepare, tmp_path):
-    import tifffile
-
     for path in sorted((hela / "train" / "brightfield").iterdir()):
         grey = read_image(path)[..., 0].astype(np.uint16) * 200
         tifffile.imwrite(path.with_suffix(".tif"), grey)
@@ -129,6 +146,15 @@ def test_files_of_16_bits_and_of_three_channels(hela, prepare, tmp_path):
         (
             lambda at: save(at / "test/brightfield/well 0.jpg", noise(0, 255, 400, 1)),
             "smaller than a crop",
+        ),
+        (
+            lambda at: (
+                (at / "test/brightfield/well 0.jpg").unlink(),
+                tifffile.imwrite(
+                    at / "test/brightfield/well 0.tif", np.zeros((300, 400), np.float32)
+                ),
+            ),
+            "is not of 8 or 16 bits",
         ),
         (
             lambda at: save(at / "train/dead/well 4.png", noise(0, 30, 40, 1)),

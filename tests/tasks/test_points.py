@@ -1,6 +1,7 @@
 """Places of classes that are points, against recorded outputs of the published implementation."""
 
 import builtins
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -87,3 +88,15 @@ def test_without_opencv_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(UserError, match=r"imasks\[points\]"):
         find_places(np.zeros((8, 8), np.uint8))
+
+
+def test_thousands_of_places_take_little_memory():
+    side = 60
+    places = np.stack(np.mgrid[:side, :side], -1).reshape(-1, 2) * 16
+    tracemalloc.start()
+    drawn = draw_places(places, (side * 16, side * 16))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert drawn[0, 4] == 1  # a quarter of the way to the next
+    assert drawn[0, 5] == 0
+    assert peak < len(places) ** 2  # bytes; all pairs at once would take more than eight each

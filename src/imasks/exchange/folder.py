@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.metadata
 import json
 import random
 import shutil
@@ -271,7 +272,13 @@ def _identity(source: Source) -> dict[str, Any]:
         [entry.name, entry.annotated, *map(stamp, (entry.image, *entry.copies, *entry.sources))]
         for entry in source.entries
     ]
-    return {"card": card, "inputs": [stamp(path) for path in source.inputs], "files": files}
+    return {
+        "version": importlib.metadata.version("imasks"),
+        "card": card,
+        "asked": source.asked,
+        "inputs": [stamp(path) for path in source.inputs],
+        "files": files,
+    }
 
 
 def _begin(temp: Path, identity: Mapping[str, Any]) -> None:

@@ -218,6 +218,7 @@ def source_of(found: Sheets, name: str, images: Path, options: ReadOptions) -> S
         inputs=found.inputs,
         notes=tuple(left_out_notes(found)),
         skipped=tuple(skipped),
+        asked=(options.crowd, *options.classes),
     )
 
 

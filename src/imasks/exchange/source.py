@@ -83,6 +83,7 @@ class Source:
         inputs: the files that hold annotations of many images.
         notes: what was found, in sentences.
         skipped: what was left out, each with the reason.
+        asked: what masks depend on beside the card, the entries and the inputs.
     """
 
     card: Card
@@ -90,6 +91,7 @@ class Source:
     inputs: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
+    asked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

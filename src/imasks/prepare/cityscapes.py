@@ -160,7 +160,7 @@ def read_list(path: Path, known: Mapping[str, object]) -> frozenset[str]:
         UserError: the file is missing, names nothing, something twice, or no training image.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path} cannot be read as a list", value=error, remedy="Correct it."

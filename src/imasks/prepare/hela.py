@@ -180,15 +180,31 @@ def _images(folder: Path) -> dict[str, Path]:
 def _crop_names(samples: dict[str, tuple[Path, tuple[Path, ...]]]) -> list[str]:
     names = []
     for name, (path, _) in samples.items():
-        with Image.open(path) as image:
-            width, height = image.size
+        height, width = _shape(path)
         if min(width, height) >= SIDE:  # smaller ones are refused when they are read
             names += [f"{name}_{number}" for number in distinct_crops(height, width)]
     return names
 
 
+def _shape(path: Path) -> tuple[int, int]:
+    """Return (height, width) without decoding the pixels, where that is possible."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (OSError, Image.DecompressionBombError):  # Pillow does not know all that we read
+        height, width = read_image(path).shape[:2]
+        return height, width
+
+
 def _make(pair: Pair, folder: Path, labeled: frozenset[str]) -> Record:
     image = grey(read_image(pair.image))
+    if image.dtype not in (np.uint8, np.uint16):
+        raise UnreadableFile(
+            pair.image,
+            "is not of 8 or 16 bits",
+            value=image.dtype,
+            remedy="Convert all images of the data set to 8 or 16 bits alike.",
+        )
     if min(image.shape) < SIDE:
         raise UnreadableFile(
             pair.image,

@@ -108,7 +108,8 @@ def kinds_of(places: np.ndarray, planes: np.ndarray) -> np.ndarray:
 def _radii(places: np.ndarray, lone: int) -> list[int]:
     if len(places) < 2:
         return [lone] * len(places)
-    apart = np.linalg.norm(places[:, None] - places[None], axis=2)
-    np.fill_diagonal(apart, np.inf)
-    radii: list[int] = np.clip(apart.min(1) // SHARE, *RADII).astype(int).tolist()
+    # one place at a time: a noisy mask has thousands, and all pairs at once would take gigabytes
+    squared = (np.square(places - place).sum(1) for place in places)
+    nearest = [np.partition(row, 1)[1] for row in squared]  # the very first is the place itself
+    radii: list[int] = np.clip(np.sqrt(nearest) // SHARE, *RADII).astype(int).tolist()
     return radii
