@@ -56,6 +56,13 @@ def test_a_data_folder_with_points(hela, prepare, tmp_path):
     assert config.make_task().beside == ("miou_ad", "count_error")
 
 
+def test_masks_without_anything_are_told(hela, prepare):
+    for kind in ("alive", "dead", "position"):
+        path = hela / "val" / kind / "well 0.png"
+        save(path, np.ones((300, 400)))
+    assert prepare("hela", hela)[1].startswith("1 images have masks without anything brighter")
+
+
 def test_crops_show_their_part_of_the_image_and_of_redrawn_positions(hela, prepare, tmp_path):
     prepare("hela", hela)
     out = tmp_path / "out" / "val"

@@ -5,7 +5,7 @@ import pytest
 
 from imasks.approaches.ladders import LADDERS
 from imasks.data.check import check_folder
-from imasks.data.files import read_image, read_mask
+from imasks.data.files import read_image, read_mask, write_png
 from imasks.data.folder import open_dataset
 from imasks.errors import UserError
 from imasks.runs.configure import configure
@@ -42,6 +42,13 @@ def test_the_folder_alone_brings_the_published_protocol(isic, prepare, tmp_path)
     assert config.preparation.size == (256, 256)
     assert config.ladder == LADDERS["isic2018"]
     assert (config.title, config.classes, config.colors) == ("ISIC 2018", ("lesion",), ("#e69f00",))
+
+
+def test_masks_of_16_bits_are_refused(isic, prepare):
+    path = isic / "ISIC2018_Task1_Test_GroundTruth" / "ISIC_0000030_segmentation.png"
+    write_png(path, np.full((60, 90), 1000, np.uint16))
+    with pytest.raises(UserError, match="is not of 8 bits a channel"):
+        prepare("isic2018", isic)
 
 
 def test_images_may_stay_as_they_are(isic, prepare, tmp_path):

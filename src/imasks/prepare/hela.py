@@ -80,9 +80,13 @@ def prepare(request: Request) -> tuple[str, ...]:
         )
         crops = sum(record["crops"] for record in records.values())
         doubles = sum(record["doubles"] for record in records.values())
-        return card, [
-            f"{crops} crops of {len(records)} images; {doubles} more would have been doubles."
-        ]
+        told = [f"{crops} crops of {len(records)} images; {doubles} more would have been doubles."]
+        if empty := sum(record["empty"] for record in records.values()):
+            told.append(
+                f"{empty} images have masks without anything brighter than {FOREGROUND}: masks of "
+                "0 and 1 are to be saved as 0 and 255."
+            )
+        return card, told
 
     settings = {**options, "labeled_crops": sorted(labeled)}
     work = Work(name="hela", settings=settings, pairs=pairs, make=make, finish=finish)
@@ -230,7 +234,8 @@ def _make(pair: Pair, folder: Path, labeled: frozenset[str]) -> Record:
             write_png(place(folder, target), pixels)
         files += list(targets)
     doubles = len(crop_corners(*image.shape)) - len(corners)
-    return {"files": files, "crops": len(corners), "doubles": doubles}
+    empty = not any(plane.any() for plane in planes)
+    return {"files": files, "crops": len(corners), "doubles": doubles, "empty": empty}
 
 
 def _plane(path: Path, shape: tuple[int, ...]) -> Bytes:

@@ -117,7 +117,7 @@ def _pairs(request: Request) -> list[Pair]:
 
 def _make(pair: Pair, folder: Path, *, full: bool) -> Record:
     image = to_8_bit(read_image(pair.image), pair.image)
-    mask = grey(read_image(pair.masks[0]))
+    mask = grey(to_8_bit(read_image(pair.masks[0]), pair.masks[0]))
     if mask.shape != image.shape[:2]:
         raise UnreadableFile(
             pair.masks[0],
