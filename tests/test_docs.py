@@ -1,4 +1,4 @@
-"""What pages of the documentation say is so: examples run, tables and numbers agree with the code."""
+"""What the documentation says is so: examples run, tables and numbers agree with the code."""
 
 import csv
 import json
@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from conftest import SHARED
+from tests.conftest import SHARED
 from PIL import Image
 
 import imasks
