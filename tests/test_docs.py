@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from tests.conftest import SHARED
 from PIL import Image
 
 import imasks
 from imasks.approaches.presets import PRESETS
+from tests.conftest import SHARED
 
 DOCS = Path(__file__).parents[1] / "docs"
 
