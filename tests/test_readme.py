@@ -8,16 +8,19 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import typer
 from PIL import Image
+from typer.testing import CliRunner
 
+from imasks import demo
 from imasks.approaches.recipes import find_approach
 from imasks.cli import app
-from imasks.data.synthetic import draw_cells, write_demo_dataset
+from imasks.data.synthetic import draw_cells
 from imasks.runs.configure import ALL
 
 ROOT = Path(__file__).parents[1]
@@ -108,15 +111,21 @@ def test_commands(home):
 
 
 @pytest.mark.slow
-def test_commands_of_the_tutorial(tmp_path):
+def test_commands_of_the_tutorial(tmp_path, monkeypatch):
     first, *commands = commands_of(TUTORIAL)
-    assert first == "imasks demo"  # takes minutes, and has a test of its own: its data are enough
-    write_demo_dataset(
-        tmp_path / "imasks-demo" / "data", labeled=6, unlabeled=4, val=2, test=2, size=(32, 32)
-    )
+    assert first == "imasks demo"
+    assert f"{demo.LABELED} with masks to learn from, {demo.UNLABELED}" in TUTORIAL.read_text()
+    for name, few in (("LABELED", 6), ("UNLABELED", 4), ("SIDE", 32)):
+        monkeypatch.setattr(demo, name, few)
+    fast = {"steps": 4, "batch": 4, "width": 0.25, "precision": "float32", "workers": 1}
+    monkeypatch.setattr(demo, "OPTIONS", replace(demo.OPTIONS, **fast))
+    monkeypatch.chdir(tmp_path)
+    said = CliRunner().invoke(app, shlex.split(first)[1:])
+    assert said.exit_code == 0, said.output
+    assert Path("imasks-demo/run/report/index.html").exists()
     run_all(commands, tmp_path)
-    assert (tmp_path / "predicted" / "scores.json").exists()
-    assert (tmp_path / "runs" / "study" / "report" / "index.html").exists()
+    assert Path("predicted/scores.json").exists()
+    assert Path("runs/study/report/index.html").exists()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
