@@ -1,4 +1,4 @@
-"""The commands and the code that the README shows, as it shows them."""
+"""The commands and the code that the README and the tutorial show, as they show them."""
 
 import json
 import os
@@ -8,21 +8,42 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
+from typer.testing import CliRunner
 
+from imasks import demo
+from imasks.approaches.recipes import find_approach
+from imasks.cli import app
 from imasks.data.synthetic import draw_cells
+from imasks.runs.configure import ALL
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README, DOCS = ROOT / "README.md", ROOT / "docs"
+TUTORIAL = DOCS / "tutorial.md"
+PAGES = (README, TUTORIAL, *sorted((DOCS / "howto").glob("*.md")))
 FAST = ["--steps", "4", "--batch", "4", "--width", "0.25", "--generations", "1"]
 FAST += ["--candidates", "2", "--precision", "float32"]
 
 
 def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README.read_text(), flags=re.DOTALL)
+
+
+def commands_of(page):
+    """All commands in the fenced blocks of a page, as they are shown."""
+    fenced, found = False, []
+    for line in map(str.strip, page.read_text().splitlines()):
+        if line.startswith("```"):
+            fenced = not fenced
+        elif fenced and line.startswith("imasks "):
+            found.append(line.split("#")[0].strip())
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +83,7 @@ def review_one(process):
     process.send_signal(signal.SIGINT)
 
 
-@pytest.mark.slow
-def test_commands(home):
-    commands = [
-        line.split("#")[0].strip()
-        for block in blocks("")
-        for line in block.splitlines()
-        if line.startswith("imasks ")
-    ]
-    assert len(commands) >= 9
+def run_all(commands, home):
     for command in commands:
         words = shlex.split(command)
         if words[1] in ("train", "study"):
@@ -87,7 +100,46 @@ def test_commands(home):
             review_one(process)
         said, _ = process.communicate()
         assert process.returncode == 0, f"{command}\n{said}"
+
+
+@pytest.mark.slow
+def test_commands(home):
+    commands = commands_of(README)
+    assert len(commands) >= 9
+    run_all(commands, home)
     assert (home / "predicted" / "predictions.csv").exists()
+
+
+@pytest.mark.slow
+def test_commands_of_the_tutorial(tmp_path, monkeypatch):
+    first, *commands = commands_of(TUTORIAL)
+    assert first == "imasks demo"
+    assert f"{demo.LABELED} with masks to learn from, {demo.UNLABELED}" in TUTORIAL.read_text()
+    for name, few in (("LABELED", 6), ("UNLABELED", 4), ("SIDE", 32)):
+        monkeypatch.setattr(demo, name, few)
+    fast = {"steps": 4, "batch": 4, "width": 0.25, "precision": "float32", "workers": 1}
+    monkeypatch.setattr(demo, "OPTIONS", replace(demo.OPTIONS, **fast))
+    monkeypatch.chdir(tmp_path)
+    said = CliRunner().invoke(app, shlex.split(first)[1:])
+    assert said.exit_code == 0, said.output
+    assert Path("imasks-demo/run/report/index.html").exists()
+    run_all(commands, tmp_path)
+    assert Path("predicted/scores.json").exists()
+    assert Path("runs/study/report/index.html").exists()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_have_the_options_that_are_shown(page):
+    group = typer.main.get_command(app)
+    for command in commands_of(page):
+        words = shlex.split(command)[1:]
+        context = group.make_context("imasks", list(words))
+        name, verb, rest = group.resolve_command(context, list(words))
+        given = verb.make_context(name, rest, parent=context).params
+        named = given.get("approach") or given.get("approaches")
+        for approach in (named or "").split(","):
+            if approach not in ("", ALL):
+                find_approach(approach)
 
 
 @pytest.mark.slow
