@@ -98,7 +98,7 @@ def run_all(commands, home):
         )
         if words[1] == "review":
             review_one(process)
-        said, _ = process.communicate()
+        said, _ = process.communicate(timeout=600)
         assert process.returncode == 0, f"{command}\n{said}"
 
 

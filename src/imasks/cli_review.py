@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -72,6 +73,9 @@ def review(
         if open_page:
             webbrowser.open(url)
 
+    for end in (signal.SIGINT, signal.SIGTERM):
+        # said anew: a program that a script starts in the background is born deaf to Ctrl+C
+        signal.signal(end, signal.default_int_handler)
     serve(session, port=port, ready=ready)
     _say("")
     _say(_progress(session))
