@@ -48,6 +48,7 @@ class Sheet:
         size: (height, width) of the image as the tool saw it, where it says so.
         done: somebody has labeled the image, even if there are no shapes.
         source: the file with the shapes, where each image has its own.
+        kept_as: the name under which the tool keeps the image, where that is another one.
     """
 
     image: str
@@ -56,6 +57,7 @@ class Sheet:
     size: Size | None = None
     done: bool = False
     source: Path | None = None
+    kept_as: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +191,7 @@ def source_of(found: Sheets, name: str, images: Path, options: ReadOptions) -> S
     finder = Finder(images)
     skipped, entries, seen = [], [], set()
     for sheet in found.sheets:
-        place = finder.find(sheet.image)
+        place = finder.find(sheet.kept_as or sheet.image) or finder.find(sheet.image)
         if place is None:
             skipped.append((sheet.image, f"there is no such image in {images}"))
             continue
