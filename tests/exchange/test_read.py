@@ -440,6 +440,8 @@ def test_label_studio(tmp_path, pictures, write):
     ]  # fmt: skip
     path = tmp_path / "export.json"
     path.write_text(json.dumps(tasks))
+    told = read("labelstudio", path, images=images, empty=True)  # nobody annotated c
+    assert write(told, out="told")[0].counts == {"labeled": 2, "unlabeled": 2}
     report, out = write(read("labelstudio", path, images=images))
     expected = box(1, 2, 4, 6) | box(6, 0, 8, 2) | box(5, 7, 7, 9) * 2
     np.testing.assert_array_equal(mask_of(out, "a"), expected)
