@@ -124,10 +124,14 @@ def _differences(before: Record, work: Work) -> list[str]:
     """Name the settings that are not as they were."""
     # as JSON gives them back, which knows no tuples
     now = json.loads(json.dumps({"of": work.name, **work.settings}))
-    return [
-        key if isinstance(now.get(key), list) else f"{key} was {before.get(key)}, is {now.get(key)}"
+    changed = {
+        key: (before.get(key), now.get(key))
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key)
+    }
+    return [
+        key if list in map(type, both) else f"{key} was {both[0]}, is {both[1]}"
+        for key, both in changed.items()
     ]
 
 
