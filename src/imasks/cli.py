@@ -402,8 +402,13 @@ def _study(
     if dry:
         for finding in small_objects(dataset, run.config.preparation):
             _say(f"{finding.what}. {finding.remedy}", warning="small objects:")
-        with console.status("measuring a few steps"):
-            times = estimate(run, workers=workers)
+        with Progress(console=console, transient=True) as bar:
+            task = bar.add_task("measuring a few steps", total=None)
+            times = estimate(
+                run,
+                workers=workers,
+                on_progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
         console.print(plan_table(run, times, workers=workers))
         return
     files = finish(run, workers=workers, console=console, openers=openers)

@@ -18,16 +18,43 @@ from imasks.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-# The formats of exchange.registry that can be read; that module is heavy, and help is not.
+# The formats of exchange.registry that can be read, and what SOURCE is for each; that module is
+# heavy, and help is not.
 READ = {
-    "folders": "Two folders, images and masks of class ids.",
-    "table": "A CSV of image and mask paths.",
-    "palette": "Colour-coded masks, with the palette given or found.",
-    "instances": "One mask an object, as in the 2018 Data Science Bowl.",
-    "labelme": "Labelme's JSON, one file an image.",
-    "coco": "COCO JSON: polygons and runs.",
-    "cvat": "CVAT's export: images 1.1 (XML) or segmentation mask 1.1.",
-    "labelstudio": "Label Studio's JSON: brush masks and polygons.",
+    "folders": (
+        "Two folders, images and masks of class ids.",
+        "a folder with images/ and masks/",
+    ),
+    "table": (
+        "A CSV of image and mask paths.",
+        "a CSV with the columns image and mask, or image and one mask/CLASS a class; perhaps "
+        "split; paths are as seen from its folder",
+    ),
+    "palette": (
+        "Colour-coded masks, with the palette given or found.",
+        "a folder with images/ and masks/",
+    ),
+    "instances": (
+        "One mask an object, as in the 2018 Data Science Bowl.",
+        "a folder with ID/images/ID.png and ID/masks/*.png for every image",
+    ),
+    "labelme": (
+        "Labelme's JSON, one file an image.",
+        "the folder of the JSON files, the images beside them",
+    ),
+    "coco": (
+        "COCO JSON: polygons and runs.",
+        "the JSON file; the images lie in images/ beside it, or give --images",
+    ),
+    "cvat": (
+        "CVAT's export: images 1.1 (XML) or segmentation mask 1.1.",
+        "the folder of the unpacked export, images in images/ or JPEGImages/ in it, or give "
+        "--images",
+    ),
+    "labelstudio": (
+        "Label Studio's JSON: brush masks and polygons.",
+        "the JSON file; the images lie in its folder, or give --images",
+    ),
 }
 WRITTEN = "masks, coco, cvat, labelstudio, nnunet or napari"
 
@@ -44,8 +71,11 @@ def add_commands(app: typer.Typer) -> None:
 
 def add_readers(app: typer.Typer) -> None:
     """Add a command for every form of data that can be read."""
-    for name, summary in READ.items():
-        app.command(name, help=f"{summary} Yours, as a data folder.")(_reader(name))
+    for name, (summary, source) in READ.items():
+        about = f"{summary} Yours, as a data folder.\n\nSOURCE: {source}."
+        app.command(name, help=about, short_help=f"{summary} Yours, as a data folder.")(
+            _reader(name)
+        )
 
 
 def _reader(name: str) -> Callable[..., None]:

@@ -33,8 +33,9 @@ def _list(wanted: bool) -> None:
         console.print(Text(one.name, style="bold"), Text(one.description))
         if one.about is not None:
             console.print(_about(one), soft_wrap=True)
-    for name, summary in READ.items():
+    for name, (summary, source) in READ.items():
         console.print(Text(name, style="bold"), Text(f"your own: {summary}"), soft_wrap=True)
+        console.print(Text.assemble((f"  {'expected':<10}", "dim"), f"{source}\n"), soft_wrap=True)
     raise typer.Exit
 
 
@@ -89,7 +90,7 @@ def _command(one: Preparer) -> Callable[..., None]:
                 )
             )
         folder = shlex.quote(str(out))
-        lines = [*told, f"Next: imasks check {folder}", _study(one, folder)]
+        lines = [*told, *_counts(out), f"Next: imasks check {folder}", _study(one, folder)]
         for line in lines:
             console.print(Text(line), soft_wrap=True)
 
@@ -101,6 +102,13 @@ def _command(one: Preparer) -> Callable[..., None]:
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {each.name: each.annotation for each in parameters}
     return command
+
+
+def _counts(out: Path) -> list[str]:
+    from imasks.data.folder import open_dataset
+
+    splits = open_dataset(out).splits
+    return [f"{split}/: {len(samples)} images." for split, samples in splits.items() if samples]
 
 
 def _study(one: Preparer, folder: str) -> str:

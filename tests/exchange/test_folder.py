@@ -106,7 +106,14 @@ def test_what_is_in_the_way(source, tmp_path):
     none = tuple(Entry(name=one.name, image=one.image) for one in source.entries)
     from dataclasses import replace
 
-    with pytest.raises(UserError, match="no labeled image is left"):
+    with pytest.raises(UserError, match=r"no labeled image is left for training\. Annotate more"):
         write_folder(tmp_path / "new", replace(source, entries=none), Shares())
+
+    def refuse(size):
+        raise UserError("holds strange colours", remedy="Add them.")
+
+    bad = tuple(replace(one, draw=refuse, copies=()) for one in source.entries)
+    with pytest.raises(UserError, match=r"left out, the first: .*strange colours.* Correct what"):
+        write_folder(tmp_path / "new", replace(source, entries=bad), Shares())
     assert not (tmp_path / "new").exists()
     assert not (tmp_path / ".new.importing").exists()

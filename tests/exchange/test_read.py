@@ -440,6 +440,8 @@ def test_label_studio(tmp_path, pictures, write):
     ]  # fmt: skip
     path = tmp_path / "export.json"
     path.write_text(json.dumps(tasks))
+    told = read("labelstudio", path, images=images, empty=True)  # nobody annotated c
+    assert write(told, out="told")[0].counts == {"labeled": 2, "unlabeled": 2}
     report, out = write(read("labelstudio", path, images=images))
     expected = box(1, 2, 4, 6) | box(6, 0, 8, 2) | box(5, 7, 7, 9) * 2
     np.testing.assert_array_equal(mask_of(out, "a"), expected)
@@ -471,6 +473,24 @@ def test_folders(pictures, write):
         read("folders", images.parent, masks=images / "none")
 
 
+def test_label_studio_images_under_the_names_it_keeps_them_by(tmp_path, pictures, write):
+    images = pictures("0a1b2c3d-a.png", "b.png")
+    done = [{"result": []}]
+    tasks = [
+        {"data": {"image": f"/data/upload/2/{name}"}, "annotations": done}
+        for name in ("0a1b2c3d-a.png", "4e5f6a7b-b.png")
+    ]
+    square = {"x": 0, "y": 0, "width": 50, "height": 50, "rectanglelabels": ["cell"]}
+    size = {"original_width": 10, "original_height": 8}
+    tasks[0]["annotations"] = [{"result": [{"type": "rectanglelabels", "value": square, **size}]}]
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps(tasks))
+    report, out = write(read("labelstudio", path, images=images))
+    np.testing.assert_array_equal(mask_of(out, "0a1b2c3d-a") > 0, box(0, 0, 4, 5) > 0)
+    assert report.counts == {"labeled": 2}
+    assert report.skipped == ()
+
+
 def test_tables(tmp_path, pictures, write):
     pictures("a.png", "b.png", "c.png", folder="deep/images")
     for name in ("1", "2"):
@@ -488,6 +508,7 @@ def test_tables(tmp_path, pictures, write):
     assert (read_card(out).task, read_card(out).classes) == ("multilabel", ("nucleus",))
     for text, says in (
         ("image,masks\nimages/a.png,m/1.png\n", "lacks a column"),
+        ("image;mask\nimages/a.png;m/1.png\n", "image;mask.* with commas between them"),
         ("image,mask\nimages/x.png,m/1.png\n", r"line 2: a file is missing.*images/x\.png"),
         ("image,mask\nimages/a.png,m/9.png\n", r"line 2: a file is missing.*m/9\.png"),
         ("image,mask/a,mask/b\nimages/a.png,m/1.png,\n", r"line 2: some classes have no mask"),

@@ -10,7 +10,7 @@ from imasks.errors import UserError
 from imasks.exchange.back import BackOptions, bring_back
 from imasks.exchange.registry import FORMATS, find_format
 
-from .conftest import CARDS
+from .conftest import CARDS, SIZE
 
 # what Label Studio gives back are annotations, not predictions: it has a test of its own
 WRITERS = [name for name, one in FORMATS.items() if one.write and name != "labelstudio"]
@@ -54,6 +54,7 @@ def test_no_pixel_changes(make_data, labelled, tmp_path, format_name, kind):
     if format_name == "nnunet" and CARDS[kind].ignore is None:
         # its files say ignore where the networks disagree, which this card cannot hold
         assert [name for name, _ in report.skipped] == ["u 1", "u 2"]
+        assert all("no ignore value" in reason for _, reason in report.skipped)
         assert report.labeled == ("u 0",)
         return
     assert report.labeled == ("u 0", "u 1", "u 2")
@@ -197,6 +198,34 @@ def test_images_without_shapes_stay_unlabeled_unless_told(
     report = returned(folder, out, format_name, empty=False)
     assert report.labeled == ("u 1", "u 2")
     assert "--empty" in dict(report.skipped)["u 0"]
+
+
+def test_predictions_that_nobody_looked_at_are_never_taken_for_empty(make_data, labelled, tmp_path):
+    folder = make_data(CARDS["binary"])
+    about, found = labelled(folder)
+    out = tmp_path / "out"
+    out.mkdir()
+    FORMATS["labelstudio"].write(out, about, found)
+    report = returned(folder, out, "labelstudio", empty=True)
+    assert report.labeled == ()
+    reasons = dict(report.skipped)
+    assert sorted(reasons) == ["u 0", "u 1", "u 2"]
+    assert all("nobody has annotated it" in reason for reason in reasons.values())
+
+
+def test_true_masks_that_stay_behind_are_told(make_data, labelled, tmp_path):
+    folder = make_data(CARDS["binary"])
+    (folder / "unlabeled" / "masks").mkdir()
+    for i in range(3):
+        write_png(folder / "unlabeled" / "masks" / f"u {i}.png", np.zeros(SIZE, np.uint8))
+    about, found = labelled(folder)
+    out = tmp_path / "out"
+    out.mkdir()
+    FORMATS["masks"].write(out, about, found)
+    report = returned(folder, out, "masks")
+    assert report.labeled == ("u 0", "u 1", "u 2")
+    (note,) = [one for one in report.notes if "unlabeled/masks" in one]
+    assert note.startswith("3 true masks stay")
 
 
 def test_an_unknown_class_comes_back_as_an_error(make_data, labelled, tmp_path):

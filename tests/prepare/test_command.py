@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from imasks import cli
+from imasks.cli_exchange import READ
 from imasks.prepare.registry import PREPARERS
 
 
@@ -31,6 +32,7 @@ def test_from_a_download_to_a_checked_data_folder(imasks, isic, tmp_path):
     out = tmp_path / "my data"
     code, text = imasks("prepare", "isic2018", isic, out, "--subset", "--labeled-share", "0.5")
     assert code == 0, text
+    assert "labeled/: 3 images.\n" in text
     assert f"Next: imasks check '{out}'" in text
     assert f"imasks study '{out}' --preset paper --out runs/isic2018" in text
     assert len(list((out / "labeled" / "masks").iterdir())) == 3
@@ -54,6 +56,13 @@ def test_a_wrong_source_is_told_without_a_traceback(imasks, tmp_path):
     assert "Traceback" not in text
 
 
+def test_a_folder_beside_the_right_one_is_told_without_its_whole_tree(imasks, isic, tmp_path):
+    code, text = imasks("prepare", "isic2018", isic.parent, tmp_path / "out", "--subset")
+    assert code == 2
+    assert f"Give {isic}: it has them." in text
+    assert len(text.splitlines()) < 4
+
+
 def test_the_list_tells_all_one_must_know(imasks):
     code, text = imasks("prepare", "--list")
     assert code == 0
@@ -66,6 +75,9 @@ def test_the_list_tells_all_one_must_know(imasks):
         assert all(color in text for color in about.colors)
         assert about.tree.splitlines()[0] in text
         assert len(about.classes) == len(about.colors)
+    for name, (summary, source) in READ.items():
+        assert f"{name} your own: {summary}" in text
+        assert source in text
 
 
 @pytest.mark.parametrize("name", PREPARERS)

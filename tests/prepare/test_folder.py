@@ -102,10 +102,11 @@ def test_a_file_that_was_mended_is_read_again(isic, prepare, tmp_path):
 def test_a_finished_folder_of_other_options_or_files_is_left_alone(isic, prepare, tmp_path):
     prepare("isic2018", isic)
     before = snapshot(tmp_path / "out")
-    with pytest.raises(UserError, match="other files or with other options"):
+    with pytest.raises(UserError, match=r"other options .*seed was 42, is 1") as caught:
         prepare("isic2018", isic, seed=1)
+    assert "labeled_share" not in str(caught.value)
     save(isic / "ISIC2018_Task1-2_Test_Input" / "ISIC_0000030.jpg", noise(99, 60, 90))
-    with pytest.raises(UserError, match="other files or with other options"):
+    with pytest.raises(UserError, match=r"other options .*other files"):
         prepare("isic2018", isic)
     assert snapshot(tmp_path / "out") == before
 
@@ -116,6 +117,14 @@ def test_a_strange_folder_is_left_alone(isic, prepare, tmp_path):
     with pytest.raises(UserError, match="exists and is not empty"):
         prepare("isic2018", isic)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_a_place_where_no_folder_can_be_is_named(isic, prepare, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="file is a file"):
+        prepare("isic2018", isic, out=tmp_path / "file")
+    with pytest.raises(UserError, match=r"file/out cannot be made .* may write to"):
+        prepare("isic2018", isic, out=tmp_path / "file" / "out")
 
 
 def test_an_empty_folder_may_be_filled(isic, prepare, tmp_path):

@@ -81,7 +81,7 @@ def test_a_missing_folder_is_named_beside_both_trees(isic, prepare, tmp_path):
     with pytest.raises(UserError, match="missing: ISIC2018_Task1_Test_GroundTruth") as caught:
         prepare("isic2018", isic)
     head, *lines = str(caught.value).splitlines()
-    assert "Get the data set again: challenge.isic-archive.com" in head
+    assert "Complete it, or get the data set again: challenge.isic-archive.com" in head
     assert lines[0].split() == ["expected", "found"]
     assert "ISIC_0000000.jpg ... (6 .jpg)" in str(caught.value)
     assert not (tmp_path / "out").exists()
@@ -115,7 +115,7 @@ def test_a_mask_of_another_size_is_an_error(isic, prepare, tmp_path):
 
 def test_a_share_out_of_range_is_an_error(isic, prepare):
     for share in (0, 1.5, float("nan")):
-        with pytest.raises(UserError, match="a share is out of range"):
+        with pytest.raises(UserError, match="the labeled share is out of range"):
             prepare("isic2018", isic, labeled_share=share)
     with pytest.raises(UserError, match="the seed is negative"):
         prepare("isic2018", isic, seed=-1)

@@ -171,8 +171,8 @@ def test_images_in_training_and_test_are_reported(suim, prepare, tmp_path):
     ("spoil", "says"),
     [
         (lambda at: shutil.rmtree(at / "TEST" / "masks"), "missing: TEST/masks"),
-        (lambda at: (at / "TEST/masks/f_r_0_.bmp").unlink(), "image or mask of TEST/f_r_0_"),
-        (lambda at: (at / "TEST/images/f_r_0_.jpg").unlink(), "image or mask of TEST/f_r_0_"),
+        (lambda at: (at / "TEST/masks/f_r_0_.bmp").unlink(), "the mask of TEST/f_r_0_"),
+        (lambda at: (at / "TEST/images/f_r_0_.jpg").unlink(), "the image of TEST/f_r_0_"),
         (lambda at: save(at / "TEST/images/f_r_0_.JPG", noise(0, 9, 9)), "stand for f_r_0_"),
     ],
 )

@@ -201,7 +201,11 @@ def test_weights_are_safetensors_beside_a_readable_config(tiny_dataset, tmp_path
 def test_estimating_writes_nothing(tiny_dataset, tmp_path, tiny, approach):
     folder = tmp_path / "run"
     run = plan_run(tiny_dataset, folder, approaches=[approach], seeds=[0], options=tiny, dry=True)
-    assert estimate(run, workers=2)["waiting"] > 0
+    steps = []
+    times = estimate(run, workers=2, on_progress=lambda *at: steps.append(at))
+    assert times["waiting"] > 0
+    assert steps[0][0] == 0
+    assert steps[-1][0] == steps[-1][1] > 0
     assert not folder.exists()
 
 

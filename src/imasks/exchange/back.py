@@ -137,6 +137,9 @@ def bring_back(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     counts = Counter(note for one in drawn for note in one.notes)
+    known = sum(bool(places[name][1].masks) for name in by_fate["labeled"])
+    if known:
+        counts["true masks stay in unlabeled/masks, where nothing reads them any more"] = known
     return Returned(
         labeled=by_fate["labeled"],
         replaced=by_fate["replaced"],
@@ -171,7 +174,9 @@ def corrected_by(
     for sheet in found.sheets:
         name = stem_of(Path(sheet.image.replace("\\", "/")))
         classes = [s.label for s in sheet.shapes if s.label not in (None, INCONSISTENCY)]
-        if not classes and not sheet.done and not empty:
+        if not classes and sheet.done is False:
+            skipped.append((name, "nobody has annotated it; predictions do not count"))
+        elif not classes and sheet.done is None and not empty:
             skipped.append((name, "it has no shapes; --empty takes it as showing no class"))
         elif name in corrected:
             raise UserError(

@@ -198,7 +198,8 @@ def _sheet(path: Path, image: ET.Element, labels: Sequence[str], left_out: Count
             raise UserError(
                 f"{path}: {image.get('name')} holds a label that is not declared",
                 value=label,
-                remedy=f"Declared are {', '.join(labels)}; export the task once more.",
+                remedy=f"Declared in its <meta> are {', '.join(labels) or 'none'}; export the "
+                "task once more.",
             )
         shape = _shape(path, one, label)
         if shape is None:

@@ -149,15 +149,24 @@ def _fill(
     )
     if not kept["labeled"]:
         shutil.rmtree(temp)
-        value = f"{skipped[0][0]}: {skipped[0][1]}" if skipped else None
-        remedy = "Annotate more images, or lower the shares of val and test."
-        raise UserError("no labeled image is left for training", value=value, remedy=remedy)
+        raise _nothing_left(skipped)
     _finish(temp, out, card)
     return Imported(
         counts={split: kept[split] for split in SPLITS if kept[split]},
         notes=(*source.notes, *_count_notes(records)),
         skipped=(*source.skipped, *skipped),
     )
+
+
+def _nothing_left(skipped: Sequence[tuple[str, str]]) -> UserError:
+    """Say why there is no labeled image: what was left out comes before what may be missing."""
+    what = "no labeled image is left for training"
+    remedy = "Annotate more images, or lower the shares of val and test."
+    if not skipped:
+        return UserError(what, remedy=remedy)
+    name, reason = skipped[0]
+    value = f"{len(skipped)} left out, the first: {name}: {reason}"
+    return UserError(what, value=value, remedy=f"Correct what was left out. {remedy}")
 
 
 def assign(entries: Sequence[Entry], shares: Shares) -> dict[str, str]:

@@ -69,8 +69,8 @@ def read_table(source: Path, options: ReadOptions) -> Source:
         raise UserError(
             f"{source} lacks a column",
             value=", ".join(columns),
-            remedy=f"Needed are {IMAGE}, and {MASK} or one {MASK}/CLASS a class; see the "
-            "documentation.",
+            remedy=f"Needed, with commas between them, are {IMAGE}, and {MASK} or one "
+            f"{MASK}/CLASS a class.",
         )
     classes = [name.removeprefix(f"{MASK}/") for name in planes if name != MASK]
     entries = [_entry(source, line, row, planes) for line, row in enumerate(rows, start=2)]

@@ -80,8 +80,12 @@ def write_labelstudio(out: Path, about: About, labelled: Iterable[Labelled]) -> 
         ET.ElementTree(view).write(temp, encoding="utf-8")
 
 
-def image_name(task: Mapping[str, Any]) -> str:
+def image_name(task: Mapping[str, Any], *, uploaded: bool = False) -> str:
     """Find a task's image: in a path, a URL, or the name of an upload.
+
+    Args:
+        task: of an export.
+        uploaded: the name under which Label Studio keeps an upload, instead of its own.
 
     Raises:
         KeyError: the task's data hold none.
@@ -93,8 +97,9 @@ def image_name(task: Mapping[str, Any]) -> str:
         local = parse_qs(url.query).get("d")  # /data/local-files/?d=folder/name.png
         place = PurePosixPath(unquote(local[0] if local else url.path).replace("\\", "/"))
         if place.suffix.lower() in IMAGE_SUFFIXES:
-            uploaded = "/upload/" in url.path
-            return _UPLOADED.sub("", place.name) if uploaded else str(place).lstrip("/")
+            if "/upload/" not in url.path:
+                return str(place).lstrip("/")
+            return place.name if uploaded else _UPLOADED.sub("", place.name)
     raise KeyError(f"the image of task {task.get('id', '?')}")
 
 
@@ -149,7 +154,13 @@ def _sheet(path: Path, task: Mapping[str, Any], left_out: Counter[str]) -> Sheet
             sizes.add(size)
     if len(sizes) > 1:
         raise ValueError(f"the regions of {name} are of several sizes")
-    return Sheet(image=name, shapes=tuple(shapes), size=next(iter(sizes), None), done=bool(done))
+    return Sheet(
+        image=name,
+        kept_as=image_name(task, uploaded=True),
+        shapes=tuple(shapes),
+        size=next(iter(sizes), None),
+        done=bool(done),
+    )
 
 
 def _shape(path: Path, name: str, value: Mapping[str, Any], size: Size) -> Shape | None:

@@ -46,16 +46,19 @@ class Sheet:
         shapes: perhaps none.
         split: see `imasks.exchange.source.Entry`.
         size: (height, width) of the image as the tool saw it, where it says so.
-        done: somebody has labeled the image, even if there are no shapes.
+        done: whether somebody has labeled the image, even if there are no shapes; None: the tool
+            does not say.
         source: the file with the shapes, where each image has its own.
+        kept_as: the name under which the tool keeps the image, where that is another one.
     """
 
     image: str
     shapes: tuple[Shape, ...]
     split: str | None = None
     size: Size | None = None
-    done: bool = False
+    done: bool | None = None
     source: Path | None = None
+    kept_as: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +164,7 @@ def ignoring(planes: NDArray[Any], void: Bools, card: Card) -> NDArray[Any]:
         return planes
     if card.ignore is None:
         raise UserError(
-            "pixels belong to no class",
+            "pixels belong to no class, and dataset.toml has no ignore value",
             value=f"{int(void.sum())} pixels",
             remedy="Give them a class, or add a line such as ignore = 255 to dataset.toml.",
         )
@@ -189,12 +192,13 @@ def source_of(found: Sheets, name: str, images: Path, options: ReadOptions) -> S
     finder = Finder(images)
     skipped, entries, seen = [], [], set()
     for sheet in found.sheets:
-        place = finder.find(sheet.image)
+        place = finder.find(sheet.kept_as or sheet.image) or finder.find(sheet.image)
         if place is None:
             skipped.append((sheet.image, f"there is no such image in {images}"))
             continue
         seen.add(place)
-        annotated = sheet.done or options.empty or _shows(sheet, card)
+        empty = sheet.done or (sheet.done is None and options.empty)
+        annotated = empty or _shows(sheet, card)
         entries.append(
             Entry(
                 name=entry_name(place),

@@ -120,7 +120,9 @@ def prepare(request: Request) -> tuple[str, ...]:
     options = request.options
     factor, classes = options["factor"], options["classes"]
     if not 0 < factor <= 1:
-        raise UserError("the factor is out of range", value=factor, remedy="Use 0.05 to 1.")
+        raise UserError(
+            "the factor is out of range", value=factor, remedy="Use more than 0, up to 1."
+        )
     if classes not in (len(LABELS), len(SCORED)):
         raise UserError("there are no such classes", value=classes, remedy="Use 34 or 19.")
     frames = _frames(request)
@@ -163,8 +165,8 @@ def read_list(path: Path, known: Mapping[str, object]) -> frozenset[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"{path} cannot be read as a list", value=error, remedy="Correct it."
-        ) from (error)
+            f"{path} cannot be read as a list", value=error, remedy="Give a text file in UTF-8."
+        ) from error
     words = [line.split()[0] for line in lines if line.strip()]
     names = [Path(word).name.removesuffix(".png").removesuffix("_leftImg8bit") for word in words]
     twice = [name for name, count in Counter(names).items() if count > 1]

@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from imasks.data.card import CARD_NAME, Card, write_card
+from imasks.data.card import CARD_NAME, Card, shorten, write_card
 from imasks.data.files import ordered, write_text
 from imasks.errors import UserError
 from imasks.prepare.source import Pair
@@ -69,10 +69,15 @@ def write_folder(out: Path, work: Work, on_progress: Callable[[int, int], None])
     if len(stamps) < len(work.pairs):
         raise UserError("two images would get one name", remedy="Rename one of them.")
     whole = _digest([work.name, work.settings, sorted(stamps.items())])
-    if (told := _made_before(out, whole)) is not None:
+    if (told := _made_before(out, work, whole)) is not None:
         return (f"{out} is prepared already: nothing to do.", *told)
     partial = out.resolve().with_name(f".{out.resolve().name}.preparing")
-    partial.mkdir(parents=True, exist_ok=True)
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{out} cannot be made", value=error, remedy="Give a folder that you may write to."
+        ) from error
     try:
         with FileLock(partial / LOCK, timeout=0):
             records = _fill(partial, work, stamps, on_progress)
@@ -94,21 +99,40 @@ def write_folder(out: Path, work: Work, on_progress: Callable[[int, int], None])
     return tuple(sentences)
 
 
-def _made_before(out: Path, whole: str) -> Sequence[str] | None:
+def _made_before(out: Path, work: Work, whole: str) -> Sequence[str] | None:
     """What was told when `out` was made of the same; None if there is nothing yet."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
+    if not out.is_dir():
+        raise UserError(f"{out} is a file", remedy="Give a new folder.")
     try:
         mark = json.loads((out / MARK).read_text(encoding="utf-8"))
         made, told = mark["files"], [str(line) for line in mark["told"]]
+        differs = _differences({"of": mark["prepared"], **mark["settings"]}, work)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{out} exists and is not empty", remedy="Give a new folder.") from error
     if made != whole:
         raise UserError(
             f"{out} was prepared from other files or with other options",
+            value=shorten(differs) if differs else "other files: names, sizes or times differ",
             remedy="Give another folder, or delete this one.",
         )
     return told
+
+
+def _differences(before: Record, work: Work) -> list[str]:
+    """Name the settings that are not as they were."""
+    # as JSON gives them back, which knows no tuples
+    now = json.loads(json.dumps({"of": work.name, **work.settings}))
+    changed = {
+        key: (before.get(key), now.get(key))
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    }
+    return [
+        key if list in map(type, both) else f"{key} was {both[0]}, is {both[1]}"
+        for key, both in changed.items()
+    ]
 
 
 def _fill(

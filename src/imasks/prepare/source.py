@@ -15,7 +15,7 @@ from imasks.data.folder import nfc, visible
 from imasks.errors import UserError
 from imasks.prepare.registry import About
 
-DEPTH, MOST_FOLDERS = 4, 6  # of a tree that is shown
+DEPTH, MOST_FOLDERS, MOST_LINES = 4, 6, 40  # of a tree that is shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,23 +56,27 @@ def need_tree(source: Path, about: About, folders: Sequence[str]) -> None:
         return
     near = [source.parent, *(path for path in visible(source) if path.is_dir())]
     right = next((at for at in near if all((at / folder).is_dir() for folder in folders)), None)
-    hint = f"Give {right}: it has them." if right else ""
-    raise wrong_source(source, about, missing, hint=hint)
+    if right:
+        raise UserError(
+            f"{source} is not the folder of {about.title}",
+            value=f"missing: {shorten(missing)}",
+            remedy=f"Give {right}: it has them.",
+        )
+    raise wrong_source(source, about, missing)
 
 
-def wrong_source(
-    source: Path, about: About, missing: Iterable[str], *, hint: str = ""
-) -> UserError:
+def wrong_source(source: Path, about: About, missing: Iterable[str]) -> UserError:
     """Say what a source lacks, with the tree expected beside the tree found."""
     expected, found = about.tree.splitlines(), tree(source)
+    if len(found) > MOST_LINES:
+        found[MOST_LINES:] = [f"... ({len(found) - MOST_LINES} more lines)"]
     width = max(map(len, ["expected", *expected]))
     rows = zip_longest(["expected", *expected], ["found", *found], fillvalue="")
     beside = "\n".join(f"  {left:<{width}}   {right}".rstrip() for left, right in rows)
-    advice = hint or f"Get the data set again: {about.where}"
     return UserError(
         f"{source} is not the whole of {about.title} as it is downloaded",
         value=f"missing: {shorten(missing)}",
-        remedy=f"{advice}\n{beside}",
+        remedy=f"Complete it, or get the data set again: {about.where}\n{beside}",
     )
 
 
@@ -116,7 +120,7 @@ def matching(folder: Path, pattern: str) -> dict[str, Path]:
 
 
 def need_partners(
-    images: Mapping[str, Path], masks: Mapping[str, Path], *, where: str
+    images: Mapping[str, object], masks: Mapping[str, object], *, where: str
 ) -> list[str]:
     """Name images without a mask and masks without an image, as lines for `wrong_source`."""
     alone = sorted(images.keys() - masks.keys())
@@ -151,7 +155,9 @@ def draw(names: Iterable[str], share: float, seed: int) -> frozenset[str]:
     if seed < 0:
         raise UserError("the seed is negative", value=seed, remedy="Use 0 or more.")
     if not 0 < share <= 1:
-        raise UserError("a share is out of range", value=share, remedy="Use more than 0, up to 1.")
+        raise UserError(
+            "the labeled share is out of range", value=share, remedy="Use more than 0, up to 1."
+        )
     pool = sorted(names)
     count = min(len(pool), max(1, round(share * len(pool))))
     return frozenset(random.Random(seed).sample(pool, count))

@@ -16,7 +16,15 @@ from imasks.data.prepare import resize_image, resize_mask
 from imasks.prepare.folder import Record, Records, Work, write_folder
 from imasks.prepare.pixels import fingerprint, grey, place, to_8_bit
 from imasks.prepare.registry import About, Request
-from imasks.prepare.source import Pair, draw, matching, need_number, need_tree, wrong_source
+from imasks.prepare.source import (
+    Pair,
+    draw,
+    matching,
+    need_number,
+    need_partners,
+    need_tree,
+    wrong_source,
+)
 
 SIDE, LARGEST = 256, 512  # of a crop as it is written, and as it is cut
 CROPS = 2
@@ -137,8 +145,7 @@ def _pairs(request: Request) -> list[Pair]:
     for part, number in NUMBERS.items():
         images[part] = matching(source / part / "images", r"(.+)\.(?i:jpe?g)")
         masks[part] = _masks(source / part / "masks")
-        alone = sorted(images[part].keys() ^ masks[part].keys())
-        missing += [f"image or mask of {part}/{name}" for name in alone]
+        missing += need_partners(images[part], masks[part], where=part)
         missing += need_number(
             len(images[part]), number, what=f"images in {part}/images", subset=options["subset"]
         )

@@ -231,8 +231,15 @@ def limit_threads(count: int) -> None:
     torch.backends.cudnn.allow_tf32 = False  # float32 is to mean float32
 
 
-def estimate(run: Run, *, workers: int) -> Mapping[str, float]:
+def estimate(
+    run: Run, *, workers: int, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> Mapping[str, float]:
     """Measure a few steps of every kind and width of network and estimate the seconds of a run.
+
+    Args:
+        run: what is planned.
+        workers: processes that share it.
+        on_progress: is called with (networks measured, networks in all).
 
     Returns:
         "computing": summed over processes; "waiting": on the clock, with so many workers.
@@ -240,7 +247,7 @@ def estimate(run: Run, *, workers: int) -> Mapping[str, float]:
     jobs = unfinished(in_order(run.plan.targets), run.store)
     trained = [job for job in jobs if job.kind in NETWORKS]
     with _threads(run.config.threads):
-        measured = _seconds_of_trainings(trained, run.config)
+        measured = _seconds_of_trainings(trained, run.config, on_progress)
     weight = sum(job.weight for job in trained)
     rate = sum(measured.values()) / weight if weight else 0.0
     seconds = {job.key: measured.get(job.key, rate * job.weight) for job in jobs}
@@ -250,13 +257,17 @@ def estimate(run: Run, *, workers: int) -> Mapping[str, float]:
     }
 
 
-def _seconds_of_trainings(jobs: Sequence[Job], config: RunConfig) -> dict[str, float]:
+def _seconds_of_trainings(
+    jobs: Sequence[Job], config: RunConfig, on_progress: Callable[[int, int], None]
+) -> dict[str, float]:
     pace: dict[tuple[str, str], float] = {}
     found = {}
+    kinds = {_kind(job) for job in jobs}
+    on_progress(0, len(kinds))
     for job in jobs:
         p: Any = job.params
         network, recipe = NETWORKS[job.kind](p["network"]), Recipe(**p["recipe"])
-        kind = (job.kind, json.dumps(p["network"], sort_keys=True))
+        kind = _kind(job)
         if kind not in pace:
             pace[kind] = seconds_per_step(
                 network,
@@ -266,9 +277,15 @@ def _seconds_of_trainings(jobs: Sequence[Job], config: RunConfig) -> dict[str, f
                 device=torch.device(config.device),
                 precision=recipe.precision,
             )
+            on_progress(len(pace), len(kinds))
         # augmentation and validation come on top: about a fifth
         found[job.key] = 1.2 * pace[kind] * steps_of(job, config)
     return found
+
+
+def _kind(job: Job) -> tuple[str, str]:
+    """What the time of a step depends on: networks of one kind are measured once."""
+    return job.kind, json.dumps(job.params["network"], sort_keys=True)
 
 
 def default_workers(run: Run, options: Options) -> int:
