@@ -87,7 +87,7 @@ def test_tables_csv_and_figures_name_what_ended(ended, found):
         name: str(one.ended or "") for name, one in found.items()
     }
     assert REASON in rows[0]["ended"]
-    _, _, index = write_report([ended], out=ended.folder / "report")
+    *_, index = write_report([ended], out=ended.folder / "report")
     assert f"Not all seeds came to the end: IM, seed 0 {REASON}" in index.read_text()
 
 
