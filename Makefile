@@ -3,13 +3,17 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo docs test lint
+.PHONY: bench demo docs test lint
 
 demo: $(VENV)/.installed
 	$(BIN)/imasks demo
 
 test: $(VENV)/.installed
 	$(BIN)/pytest -n 2
+
+# a quarter of an hour; --help of the script shows how to make it shorter
+bench: $(VENV)/.installed
+	$(BIN)/python bench/cpu.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .

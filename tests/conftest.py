@@ -1,3 +1,4 @@
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -6,6 +7,11 @@ import pytest
 import torch
 from hypothesis import settings
 
+from imasks.models.optional import _import_torchvision
+
+# torchmetrics, a referee of some tests, imports torchvision where it is installed
+with suppress(ImportError):
+    _import_torchvision()
 settings.register_profile("imasks", deadline=None)  # shared machines are slow at times
 settings.load_profile("imasks")
 # Tests run side by side; several threads each would wait for one another most of the time.

@@ -46,7 +46,8 @@ def test_probabilities_enlarged_in_bands_are_those_enlarged_as_a_whole(size, mor
         patch.setattr(bands, "VALUES_AT_ONCE", at_once)
         found = list(rescaled(cut, size, wanted))
     assert all(one.size <= max(at_once, 6 * wanted[1]) for one in found)
-    expected = F.interpolate(torch.from_numpy(whole), wanted, mode="bilinear", antialias=True)
+    # enlarging needs no antialias, and PyTorch's is wrong for images that are one pixel wide
+    expected = F.interpolate(torch.from_numpy(whole), wanted, mode="bilinear")
     together = np.concatenate(found, axis=2)
     np.testing.assert_allclose(together, expected.numpy(), rtol=0, atol=2e-5)
 
