@@ -221,3 +221,14 @@ def test_a_stage_outside_of_training_agrees_with_float64(dtype, shapes, size):
         wanted = reference.eval()(x.double())
     assert found.dtype == dtype
     assert near(found, wanted, 2e-2 if bf16 else 1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("training", [True, False])
+def test_what_is_no_number_stays_so(dtype, training):
+    stage, _ = pair([(8, 8, 3), (8, 8, 1)])
+    x = torch.randn(2, 8, 16, 16)
+    x[0, 0, 3, 3] = float("nan")
+    bf16 = dtype == torch.bfloat16
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        assert stage.train(training)(x).isnan().any()

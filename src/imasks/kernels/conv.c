@@ -70,8 +70,9 @@ INLINE v16 add_v16(v16 a, v16 b) { return _mm512_add_ps(a, b); }
 INLINE v8 add_v8(v8 a, v8 b) { return _mm256_add_ps(a, b); }
 INLINE v16 fma_v16(v16 a, v16 b, v16 c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE v8 fma_v8(v8 a, v8 b, v8 c) { return _mm256_fmadd_ps(a, b, c); }
-INLINE v16 relu_v16(v16 a) { return _mm512_max_ps(a, _mm512_setzero_ps()); }
-INLINE v8 relu_v8(v8 a) { return _mm256_max_ps(a, _mm256_setzero_ps()); }
+/* The second factor is the result where one is no number: a diverged network must show. */
+INLINE v16 relu_v16(v16 a) { return _mm512_max_ps(_mm512_setzero_ps(), a); }
+INLINE v8 relu_v8(v8 a) { return _mm256_max_ps(_mm256_setzero_ps(), a); }
 
 /* What a row of output pixels is computed from. */
 struct row {

@@ -6,6 +6,8 @@
  * Features lie as pixels x channels (channels last). A pass walks them in rows of TILE elements:
  * several pixels of a layer with few channels, a part of a pixel of one with many. So the inner
  * loops have a fixed length, and the compiler turns them into vector instructions.
+ *
+ * ReLU is v < 0 ? 0 : v, so that what is no number stays so: a diverged network must show.
  */
 
 /* Sums over pixels of relu(x) - pivot and of its square: total[0..c) and total[c..2c).
@@ -36,7 +38,7 @@ static void NAME(moments)(const T *restrict x, long pixels, long c, const float 
                     const T *restrict p = x + row * t.stride + tile * TILE;
                     for (int j = 0; j < TILE; j++) {
                         const float v = LOAD(p[j]);
-                        const float r = (v > 0 ? v : 0) - tk[j];
+                        const float r = (v < 0 ? 0 : v) - tk[j];
                         s[j] += r;
                         q[j] += r * r;
                     }
@@ -52,7 +54,7 @@ static void NAME(moments)(const T *restrict x, long pixels, long c, const float 
     add_up(sums, chunks, 2 * c, total);
     for (long i = t.done; i < pixels * c; i++) {
         const float v = LOAD(x[i]);
-        const float r = (v > 0 ? v : 0) - pivot[i % c];
+        const float r = (v < 0 ? 0 : v) - pivot[i % c];
         total[i % c] += r;
         total[c + i % c] += r * r;
     }
@@ -75,13 +77,13 @@ static void NAME(affine)(const T *restrict x, long pixels, long c, const float *
             const float *restrict ta = a + tile * TILE, *restrict tb = b + tile * TILE;
             for (int j = 0; j < TILE; j++) {
                 const float v = LOAD(x[at + j]);
-                const float r = v > 0 ? v : 0;
+                const float r = v < 0 ? 0 : v;
                 out[at + j] = STORE(r * ta[j] + tb[j]);
             }
         }
     for (long i = t.done; i < pixels * c; i++) {
         const float v = LOAD(x[i]);
-        out[i] = STORE((v > 0 ? v : 0) * scale[i % c] + shift[i % c]);
+        out[i] = STORE((v < 0 ? 0 : v) * scale[i % c] + shift[i % c]);
     }
 }
 
@@ -112,7 +114,7 @@ static void NAME(grad_moments)(const T *restrict g, const T *restrict x, long pi
                         const float v = LOAD(x[at + j]);
                         const float d = LOAD(g[at + j]);
                         s[j] += d;
-                        q[j] += d * ((v > 0 ? v : 0) - tk[j]);
+                        q[j] += d * ((v < 0 ? 0 : v) - tk[j]);
                     }
                 }
                 for (int j = 0; j < TILE; j++) {
@@ -128,7 +130,7 @@ static void NAME(grad_moments)(const T *restrict g, const T *restrict x, long pi
         const float v = LOAD(x[i]);
         const float d = LOAD(g[i]);
         total[i % c] += d;
-        total[c + i % c] += d * ((v > 0 ? v : 0) - mean[i % c]);
+        total[c + i % c] += d * ((v < 0 ? 0 : v) - mean[i % c]);
     }
 }
 
@@ -197,7 +199,7 @@ void NAME(norm)(const T *x, long pixels, long c, const float *gamma, const float
     float scale[c], shift[c], pivot[c];
     for (long i = 0; i < c; i++) {
         const float v = LOAD(x[i]); /* of the first pixel */
-        pivot[i] = v > 0 ? v : 0;
+        pivot[i] = v < 0 ? 0 : v;
     }
     NAME(moments)(x, pixels, c, pivot, total);
     for (long i = 0; i < c; i++) {
