@@ -1,3 +1,4 @@
+import sys
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from imasks.cli import main
 from imasks.models.optional import _import_torchvision
 
 # torchmetrics, a referee of some tests, imports torchvision where it is installed
@@ -48,3 +50,21 @@ def real_data():
         return path
 
     return folder
+
+
+@pytest.fixture
+def imasks(monkeypatch, capsys):
+    """Run a command line as a user does; give its exit status and what it printed."""
+
+    def run(*words: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["imasks", *map(str, words)])
+        monkeypatch.setenv("COLUMNS", "400")  # paths on one line
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        out, err = capsys.readouterr()
+        return code, out + err
+
+    return run

@@ -1,6 +1,6 @@
 import pytest
 
-from imasks import cli
+from imasks.cli import main
 from imasks.jobs import JobFailed
 
 
@@ -12,10 +12,10 @@ def test_a_traceback_is_promised_only_where_there_is_one(tmp_path, monkeypatch, 
     def fail():
         raise JobFailed(label="IM", folder=tmp_path, message="was lost")
 
-    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr("imasks.cli.commands.app", fail)
     monkeypatch.setenv("COLUMNS", "400")
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        main()
     assert end.value.code == 1
     text = capsys.readouterr().err
     assert "IM: was lost" in text

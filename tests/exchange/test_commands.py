@@ -1,6 +1,6 @@
 """The command line knows every format that there is."""
 
-from imasks.cli_exchange import READ, WRITTEN
+from imasks.cli.exchange import READ, WRITTEN
 from imasks.exchange.registry import FORMATS
 
 

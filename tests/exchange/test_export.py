@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from imasks import cli
 from imasks.data.files import read_image, read_mask, write_png
 from imasks.data.folder import open_dataset
 from imasks.data.synthetic import write_demo_dataset
@@ -29,25 +28,6 @@ TINY = Options(
     quality=True,
     workers=1,
 )
-
-
-@pytest.fixture
-def imasks(monkeypatch, capsys):
-    """Run a command line as a user does; give its exit status and what it printed."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["imasks", *map(str, words)])
-        console = Console(width=400, markup=False, emoji=False, highlight=False)
-        monkeypatch.setattr(cli, "console", console)
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out, err = capsys.readouterr()
-        return code, out + err
-
-    return run
 
 
 @pytest.fixture(scope="module")

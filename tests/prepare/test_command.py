@@ -5,27 +5,8 @@ import sys
 
 import pytest
 
-from imasks import cli
-from imasks.cli_exchange import READ
+from imasks.cli.exchange import READ
 from imasks.prepare.registry import PREPARERS
-
-
-@pytest.fixture
-def imasks(monkeypatch, capsys):
-    """Run a command line as a user does; give its exit status and what it printed."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["imasks", *map(str, words)])
-        monkeypatch.setenv("COLUMNS", "400")
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out, err = capsys.readouterr()
-        return code, out + err
-
-    return run
 
 
 def test_from_a_download_to_a_checked_data_folder(imasks, isic, tmp_path):

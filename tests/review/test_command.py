@@ -1,26 +1,3 @@
-import sys
-
-import pytest
-
-from imasks import cli
-
-
-@pytest.fixture
-def imasks(monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["imasks", *map(str, words)])
-        monkeypatch.setenv("COLUMNS", "400")
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out, err = capsys.readouterr()
-        return code, out + err
-
-    return run
-
-
 def test_decisions_are_listed_one_image_a_line(imasks, run, session):
     item = session.items[0]
     session.save(item, base=0, state="to_label", labels=None, seen=None)

@@ -17,7 +17,7 @@ def given(monkeypatch):
         def study(dataset, out, names, seeds, options, **more):
             seen.update(out=out, names=names, seeds=seeds, options=options)
 
-        monkeypatch.setattr(cli, "_study", study)
+        monkeypatch.setattr("imasks.cli.training._study", study)
         monkeypatch.setattr("imasks.data.folder.open_dataset", lambda folder: folder)
         cli.app(shlex.split(command)[1:], standalone_mode=False)
         return seen

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import inspect
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from imasks.cli_exchange import READ, add_readers
+from imasks.cli.exchange import READ, add_readers
+from imasks.cli.options import keyword, signed
+from imasks.cli.screen import console, quote, say
 from imasks.prepare.registry import PREPARERS, Option, Preparer, Request
 
 prepare_app = typer.Typer(
@@ -28,7 +28,6 @@ def _list(wanted: bool) -> None:
     """Tell of every preparer what it is for; of data sets also where they come from."""
     if not wanted:
         return
-    console = _console()
     for one in PREPARERS.values():
         console.print(Text(one.name, style="bold"), Text(one.description))
         if one.about is not None:
@@ -77,7 +76,6 @@ def _command(one: Preparer) -> Callable[..., None]:
     """Make the command of a preparer, with an option for each of its own."""
 
     def command(source: Path, out: Path, **options: Any) -> None:
-        console = _console()
         columns = (TextColumn("preparing"), BarColumn(), MofNCompleteColumn())
         with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
             task = bar.add_task("preparing", total=None)
@@ -89,19 +87,17 @@ def _command(one: Preparer) -> Callable[..., None]:
                     on_progress=lambda done, total: bar.update(task, completed=done, total=total),
                 )
             )
-        folder = shlex.quote(str(out))
+        folder = quote(out)
         lines = [*told, *_counts(out), f"Next: imasks check {folder}", _study(one, folder)]
         for line in lines:
-            console.print(Text(line), soft_wrap=True)
+            say(line)
 
     parameters = [
-        _parameter("source", Annotated[Path, typer.Argument(help="The folder of the download.")]),
-        _parameter("out", Annotated[Path, typer.Argument(help="The data folder to make.")]),
+        keyword("source", Annotated[Path, typer.Argument(help="The folder of the download.")]),
+        keyword("out", Annotated[Path, typer.Argument(help="The data folder to make.")]),
         *map(_option, one.options),
     ]
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {each.name: each.annotation for each in parameters}
-    return command
+    return signed(command, parameters)
 
 
 def _counts(out: Path) -> list[str]:
@@ -119,19 +115,7 @@ def _study(one: Preparer, folder: str) -> str:
 def _option(option: Option) -> inspect.Parameter:
     flag = f"--{option.name.replace('_', '-')}"
     given = typer.Option(flag, help=option.help)
-    return _parameter(option.name, Annotated[option.kind, given], default=option.default)
-
-
-def _parameter(
-    name: str, annotation: Any, *, default: Any = inspect.Parameter.empty
-) -> inspect.Parameter:
-    kind = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(name, kind, default=default, annotation=annotation)
-
-
-def _console() -> Console:
-    # file names are the user's own: brackets in them are no markup, colons no emoji
-    return Console(markup=False, emoji=False, highlight=False)
+    return keyword(option.name, Annotated[option.kind, given], default=option.default)
 
 
 for _one in PREPARERS.values():

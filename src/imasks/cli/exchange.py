@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import inspect
-import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
-from rich.progress import Progress
-from rich.text import Text
 
-from imasks.encoding import TaskName
-from imasks.errors import UserError
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from imasks.cli.options import (
+    Approach,
+    Device,
+    Empty,
+    MovedData,
+    RunFolder,
+    Scale,
+    Seed,
+    Task,
+    check_task,
+    signed,
+    split_names,
+)
+from imasks.cli.screen import console, progress, quote, say, tell_skipped
 
 # The formats of exchange.registry that can be read, and what SOURCE is for each; that module is
 # heavy, and help is not.
@@ -63,12 +69,6 @@ Images = Annotated[
 ]
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    app.command("export")(export_run)
-    app.command("import")(import_masks)
-
-
 def add_readers(app: typer.Typer) -> None:
     """Add a command for every form of data that can be read."""
     for name, (summary, source) in READ.items():
@@ -83,10 +83,7 @@ def _reader(name: str) -> Callable[..., None]:
         prepare_own(name, **given)
 
     signature = inspect.signature(prepare_own, eval_str=True)
-    parameters = [one for key, one in signature.parameters.items() if key != "format"]
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {one.name: one.annotation for one in parameters}
-    return command
+    return signed(command, [one for key, one in signature.parameters.items() if key != "format"])
 
 
 def prepare_own(
@@ -95,9 +92,7 @@ def prepare_own(
     out: Annotated[Path, typer.Argument(help="The data folder to make.")],
     images: Images = None,
     masks: Annotated[Path | None, typer.Option(help="The folder of the masks, likewise.")] = None,
-    task: Annotated[
-        str | None, typer.Option(help="binary, multiclass or multilabel; found if not given.")
-    ] = None,
+    task: Task = None,
     classes: Annotated[
         str | None, typer.Option(help="The classes wanted, with commas; all if not given.")
     ] = None,
@@ -107,9 +102,7 @@ def prepare_own(
     crowd: Annotated[
         str, typer.Option(help="What COCO marks as a crowd: of its 'class', or to 'ignore'.")
     ] = "class",
-    empty: Annotated[
-        bool, typer.Option("--empty", help="Images without any shape show no class.")
-    ] = False,
+    empty: Empty = False,
     val_share: Annotated[
         float, typer.Option(help="Share of the annotated images put into val/.")
     ] = 0.0,
@@ -129,53 +122,41 @@ def prepare_own(
 
     read = find_format(format, "read").read
     assert read is not None
-    known = next((name for name in get_args(TaskName) if name == task), None)
-    if known != task:
-        raise UserError(
-            "--task is not known", value=task, remedy=f"Use {', '.join(get_args(TaskName))}."
-        )
     shares = Shares(val_share=val_share, test_share=test_share, seed=seed, given=splits)
     options = ReadOptions(
         images=images,
         masks=masks,
-        task=known,
-        classes=tuple(name.strip() for name in (classes or "").split(",") if name.strip()),
+        task=check_task(task),
+        classes=tuple(split_names(classes)),
         palette=palette,
         crowd=crowd,
         empty=empty,
     )
-    with _console().status("reading annotations"):
+    with console.status("reading annotations"):
         found = read(source, options)
-    with Progress(console=_console(), transient=True) as bar:
-        task_id = bar.add_task("writing", total=len(found.entries))
-        report = write_folder(
-            out, found, shares, on_progress=lambda done, _: bar.update(task_id, completed=done)
-        )
-    _say(f"Task: {found.card.task}; classes: {', '.join(found.card.classes)}.")
+    with progress("writing") as on_progress:
+        report = write_folder(out, found, shares, on_progress=on_progress)
+    say(f"Task: {found.card.task}; classes: {', '.join(found.card.classes)}.")
     for note in report.notes:
-        _say(note)
+        say(note)
     for split, count in report.counts.items():
-        _say(f"{split}/: {count} images.")
-    _say(f"Next: imasks check {shlex.quote(str(out))}")
-    _tell_skipped(report.skipped)
+        say(f"{split}/: {count} images.")
+    say(f"Next: imasks check {quote(out)}")
+    tell_skipped(report.skipped)
 
 
 def export_run(
-    run: Annotated[Path, typer.Argument(help="The run folder, as given to --out.")],
+    run: RunFolder,
     format: Annotated[str, typer.Option("--format", "-f", help=f"{WRITTEN}.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make.")],
-    data: Annotated[
-        Path | None, typer.Option(help="The data folder, if it is not where it was.")
-    ] = None,
-    approach: Annotated[
-        str | None, typer.Option(help="Of a study; by default the best on validation.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Likewise.")] = None,
+    data: MovedData = None,
+    approach: Approach = None,
+    seed: Seed = None,
     licence: Annotated[
         str | None, typer.Option(help="Of the model, for the model card, e.g. CC-BY-4.0.")
     ] = None,
-    scale: Annotated[str, typer.Option(help="auto, whole or native, as for predict.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    scale: Scale = "auto",
+    device: Device = "auto",
 ) -> None:
     """Hand masks, inconsistency masks and qualities of the unlabeled images to another tool."""
     from imasks.exchange.export import Export, data_for, export
@@ -190,18 +171,11 @@ def export_run(
     dataset = data_for(opened, data)
     predictor = predictor_of(opened, chosen=chosen, device=device, scale=scale)
     what = Export(run=opened, chosen=chosen, predictor=predictor, dataset=dataset)
-    _say(f"Predicting with {chosen}")
-    with Progress(console=_console(), transient=True) as bar:
-        task = bar.add_task("predicting", total=len(dataset.splits["unlabeled"]))
-        report = export(
-            what,
-            format,
-            out,
-            licence=licence,
-            on_progress=lambda done, _: bar.update(task, completed=done),
-        )
-    _say(f"{len(report.says)} images exported to {out}; see {out / 'MODEL_CARD.md'}")
-    _tell_skipped(report.skipped)
+    say(f"Predicting with {chosen}")
+    with progress("predicting") as on_progress:
+        report = export(what, format, out, licence=licence, on_progress=on_progress)
+    say(f"{len(report.says)} images exported to {out}; see {out / 'MODEL_CARD.md'}")
+    tell_skipped(report.skipped)
 
 
 def import_masks(
@@ -214,9 +188,7 @@ def import_masks(
     inconsistency: Annotated[
         str, typer.Option(help="Pixels still marked as inconsistent: 'drop' the mark or 'ignore'.")
     ] = "drop",
-    empty: Annotated[
-        bool, typer.Option("--empty", help="Images without any shape show no class.")
-    ] = False,
+    empty: Empty = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done; do nothing.")
     ] = False,
@@ -230,42 +202,23 @@ def import_masks(
     assert back is not None
     options = BackOptions(overwrite=overwrite, inconsistency=inconsistency, dry=dry_run)
     found = back(source, read_card(data / CARD_NAME), empty)
-    with Progress(console=_console(), transient=True) as bar:
-        task = bar.add_task("checking", total=len(found.masks))
+    with progress("checking") as on_progress:
         report = bring_back(
             data,
             found.masks,
             options,
             notes=found.notes,
             skipped=found.skipped,
-            on_progress=lambda done, _: bar.update(task, completed=done),
+            on_progress=on_progress,
         )
     for note in report.notes:
-        _say(note)
+        say(note)
     would = "would be " if dry_run else ""
-    _say(f"{len(report.labeled)} unlabeled images {would}labeled.")
+    say(f"{len(report.labeled)} unlabeled images {would}labeled.")
     if report.replaced:
-        _say(f"{len(report.replaced)} masks of labeled images {would}replaced.")
+        say(f"{len(report.replaced)} masks of labeled images {would}replaced.")
     if report.unchanged:
-        _say(f"{len(report.unchanged)} labeled images have these masks already.")
+        say(f"{len(report.unchanged)} labeled images have these masks already.")
     if report.labeled or report.replaced:
-        _say("The data have changed: train into a new run folder.")
-    _tell_skipped(report.skipped)
-
-
-def _tell_skipped(skipped: Sequence[tuple[str, str]]) -> None:
-    for name, reason in skipped:
-        _say(f"{name}: {reason}", warning="skipped")
-    if skipped:
-        raise typer.Exit(1)
-
-
-def _console() -> Console:
-    from imasks import cli  # it imports this module
-
-    return cli.console
-
-
-def _say(text: str, *, warning: str = "") -> None:
-    line = Text.assemble((f"{warning} " if warning else "", "yellow"), text)
-    _console().print(line, soft_wrap=True)
+        say("The data have changed: train into a new run folder.")
+    tell_skipped(report.skipped)

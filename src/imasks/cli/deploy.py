@@ -6,32 +6,31 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.text import Text
+
+from imasks.cli.options import Approach, RunFolder, Seed
+from imasks.cli.screen import console, say
 
 
 def export_model(
-    run: Annotated[Path, typer.Argument(help="The run folder, as given to --out.")],
+    run: RunFolder,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder for model and card.")],
     format: Annotated[
         str, typer.Option(help="onnx: model.onnx; torch: model.pt2, of torch.export.")
     ] = "onnx",
-    approach: Annotated[
-        str | None, typer.Option(help="Of a study; by default the best on validation.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Likewise.")] = None,
+    approach: Approach = None,
+    seed: Seed = None,
     license: Annotated[
         str | None, typer.Option(help="Of the model, for its card; e.g. CC-BY-4.0.")
     ] = None,
 ) -> None:
     """Write the ensemble as one file that needs no run folder, and a model card beside it."""
-    from imasks.cli import console
     from imasks.deploy.export import export_model as export
     from imasks.runs.choice import choose
     from imasks.runs.run import open_run
 
     opened = open_run(run)
     chosen = choose(opened, approach=approach, seed=seed)
-    console.print(Text(f"Exporting {chosen}"), soft_wrap=True)
+    say(f"Exporting {chosen}")
     with console.status("tracing the networks and comparing with PyTorch"):
         done = export(opened, out, chosen=chosen, format=format, license=license)
     for line in (
@@ -41,4 +40,4 @@ def export_model(
         f"written: {done.file}",
         f"written: {done.card}",
     ):
-        console.print(Text(line), soft_wrap=True)
+        say(line)

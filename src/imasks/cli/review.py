@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
-from rich.text import Text
+
+from imasks.cli.options import Approach, Device, MovedData, RunFolder, Seed
+from imasks.cli.screen import console, quote, say
 
 if TYPE_CHECKING:
     from imasks.review.session import Session
 
-console = Console(markup=False, emoji=False, highlight=False)
-
 
 def review(
-    run: Annotated[Path, typer.Argument(help="The run folder, as given to --out.")],
-    data: Annotated[
-        Path | None, typer.Option(help="The data folder, if it is not where the run began.")
-    ] = None,
+    run: RunFolder,
+    data: MovedData = None,
     port: Annotated[int, typer.Option(help="To listen at; 0: any that is free.")] = 0,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     list_only: Annotated[
         bool, typer.Option("--list", help="Only list what was decided, one image a line.")
     ] = False,
-    approach: Annotated[
-        str | None, typer.Option(help="Of a study; by default the best on validation.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Likewise.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    approach: Approach = None,
+    seed: Seed = None,
+    device: Device = "auto",
 ) -> None:
     """Look at the masks of unlabeled images in a browser, the most useful ones first.
 
@@ -63,13 +57,13 @@ def review(
             ),
         )
     for reason in session.skipped:
-        console.print(Text.assemble(("skipped ", "yellow"), reason), soft_wrap=True)
-    _say(f"Masks are those of {session.chosen}")
-    _say(_progress(session))
+        say(reason, warning="skipped")
+    say(f"Masks are those of {session.chosen}")
+    say(_progress(session))
 
     def ready(url: str) -> None:
-        _say(f"Open {url}")
-        _say("Ctrl+C ends it; every decision is saved as it is made.")
+        say(f"Open {url}")
+        say("Ctrl+C ends it; every decision is saved as it is made.")
         if open_page:
             webbrowser.open(url)
 
@@ -77,10 +71,10 @@ def review(
         # said anew: a program that a script starts in the background is born deaf to Ctrl+C
         signal.signal(end, signal.default_int_handler)
     serve(session, port=port, ready=ready)
-    _say("")
-    _say(_progress(session))
-    folders = (shlex.quote(str(path)) for path in (data or opened.config.data, session.folder))
-    _say("Next: imasks train {} --review {} --out NEW_RUN".format(*folders))
+    say("")
+    say(_progress(session))
+    folders = (quote(Path(path)) for path in (data or opened.config.data, session.folder))
+    say("Next: imasks train {} --review {} --out NEW_RUN".format(*folders))
 
 
 def _progress(session: Session) -> str:
@@ -95,7 +89,3 @@ def _progress(session: Session) -> str:
         )
     ]
     return f"{len(session.items)} images: {', '.join(parts)}"
-
-
-def _say(text: str) -> None:
-    console.print(Text(text), soft_wrap=True)

@@ -1,0 +1,63 @@
+"""All commands together, and errors without a traceback."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from imasks.cli import deploy, exchange, folders, predict, training
+from imasks.cli.prepare import prepare_app
+from imasks.cli.review import review
+from imasks.errors import UserError
+
+app = typer.Typer(
+    name="imasks",
+    help="Semi-supervised image segmentation with Inconsistency Masks: a few images with masks, "
+    "many without, one good model.",
+    epilog="Start with `imasks demo`, or with `imasks init my_data --images A --masks B`, "
+    "`imasks check my_data` and `imasks train my_data --out runs/first`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(training.demo)
+app.command()(folders.init)
+app.add_typer(prepare_app, name="prepare")
+app.command()(folders.check)
+app.command()(training.approaches)
+app.command()(training.train)
+app.command()(training.study)
+app.command()(training.status)
+app.command()(training.report)
+app.command()(predict.predict)
+app.command()(review)
+app.command("export")(exchange.export_run)
+app.command("import")(exchange.import_masks)
+app.command()(deploy.export_model)
+
+
+def main() -> None:
+    """Run the command line; errors that a user can act on are printed plainly."""
+    from imasks.jobs import JobFailed
+
+    try:
+        app()
+    except (UserError, OSError) as error:  # OSError: no permission, disk full, a lost share
+        _complain("Error: ", str(error))
+        sys.exit(2)
+    except JobFailed as error:
+        _complain("A job failed: ", str(error))
+        record = error.folder / "error.json"  # what a lost worker had no time to write
+        if record.exists():
+            _complain("", f"Its traceback is in {record}.")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _complain("", "Stopped. Run the same command again to go on.")
+        sys.exit(130)
+
+
+def _complain(head: str, text: str) -> None:
+    Console(stderr=True).print(Text.assemble((head, "bold red"), text), soft_wrap=True)
