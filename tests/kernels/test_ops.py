@@ -100,6 +100,7 @@ def test_a_stage_in_bfloat16_is_as_near_as_plain_pytorch(monkeypatch, shapes, si
         assert error <= 1.5 * other + 0.01 * value.double().norm() + 1e-9, name
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @given(
     n=st.integers(1, 3),
     h=st.integers(1, 20),
@@ -109,26 +110,28 @@ def test_a_stage_in_bfloat16_is_as_near_as_plain_pytorch(monkeypatch, shapes, si
     side=st.sampled_from([1, 3]),
     seed=st.integers(0, 99),
 )
-def test_convolutions_of_any_size_are_exact_up_to_rounding(n, h, w, ci, co, side, seed):
-    if not ops._conv_ready():
-        pytest.skip("this processor has no AVX-512 BF16")
+def test_convolutions_of_any_size_are_exact_up_to_rounding(dtype, n, h, w, ci, co, side, seed):
+    if not ops._conv_ready(dtype):
+        pytest.skip("this processor has neither AVX-512 nor AVX2")
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*size):
         return torch.randn(*size, generator=generator)
 
-    x = draw(n, 8 * ci, h, w).bfloat16().contiguous(memory_format=LAST)
-    g = draw(n, 8 * co, h, w).bfloat16().contiguous(memory_format=LAST)
+    x = draw(n, 8 * ci, h, w).to(dtype).contiguous(memory_format=LAST)
+    g = draw(n, 8 * co, h, w).to(dtype).contiguous(memory_format=LAST)
     weight, bias = draw(8 * co, 8 * ci, side, side), draw(8 * co)
     y = ops._convolve(x, weight, bias, relu=False)
     by_x, by_weight = ops._convolve_back(g, x, weight, by_x=True)
-    rounded = weight.bfloat16().double()
+    assert ops._own(x, weight) or max(weight.shape[:2]) > ops._MANY
+    rounded = (weight.to(dtype) if ops._halves(dtype) else weight).double()
     twin = x.double().requires_grad_()
     rounded.requires_grad_()
     wanted = F.conv2d(twin, rounded, bias.double(), padding=side // 2)
     wanted.backward(g.double())
-    assert near(y, wanted.detach(), 4e-3)  # bfloat16 keeps 8 bits
-    assert near(by_x, twin.grad, 4e-3)
+    rounding = 4e-3 if dtype == torch.bfloat16 else 1e-6  # bfloat16 keeps 8 bits
+    assert near(y, wanted.detach(), rounding)
+    assert near(by_x, twin.grad, rounding)
     assert near(by_weight, rounded.grad, 1e-5)  # stays float32
 
 
@@ -171,7 +174,8 @@ def test_a_whole_network_learns_the_same(monkeypatch):
     assert with_kernels[-1] < with_kernels[0]
 
 
-def test_numbers_are_the_same_every_time_and_with_any_threads():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_numbers_are_the_same_every_time_and_with_any_threads(dtype):
     x, weight = torch.randn(4, 8, 64, 64), torch.randn(4, 8, 64, 64)
     before = torch.get_num_threads()
     found = []
@@ -179,10 +183,10 @@ def test_numbers_are_the_same_every_time_and_with_any_threads():
         for threads in (1, 2, 1):
             torch.set_num_threads(threads)
             twin, _ = pair([(8, 16, 3), (16, 8, 1)])
-            found.append(backward(twin, x, weight, dtype=torch.bfloat16))
+            found.append(backward(twin, x, weight, dtype=dtype))
     finally:
         torch.set_num_threads(before)
-    if not ops._conv_ready():
+    if not ops._conv_ready(dtype):
         pytest.skip("convolutions are PyTorch's here")
     for other in found[1:]:
         for name, value in found[0].items():

@@ -23,6 +23,7 @@ _FLAGS = (
     "-ffp-contract=fast",
     "-fno-math-errno",
     "-fno-trapping-math",
+    "-mprefer-vector-width=512",
     "-fPIC",
 )
 

@@ -37,6 +37,7 @@ _TYPES: dict[str, Any] = {
     "i": ctypes.c_int,
 }
 _NAMES = {torch.float32: "f32", torch.bfloat16: "bf16"}
+_MANY = 64  # channels above which oneDNN's float32 is faster than conv.c's
 
 
 def usable(x: Tensor) -> bool:
@@ -166,9 +167,11 @@ def _convolve(
         kernel = (_last(weight), bias, n, h, w, ci, co, side)
         _call("conv", x.dtype, x, *kernel, 0, int(relu), *affine, out)
         return out
+    dtype = _of_onednn(x.dtype)
     with torch.autocast("cpu", enabled=False):
-        y = _last(torch.conv2d(x, weight.to(x.dtype), bias.to(x.dtype), padding=side // 2))
-    return y.relu_() if relu else y
+        y = torch.conv2d(x.to(dtype), weight.to(dtype), bias.to(dtype), padding=side // 2)
+    y = _last(y.relu_() if relu else y)
+    return y.to(x.dtype)
 
 
 def _convolve_back(
@@ -187,22 +190,24 @@ def _convolve_back(
         by_weight = torch.empty_like(weight)
         _call("conv_weights", x.dtype, x, g, n, h, w, ci, co, side, by_weight)
         return found, by_weight
+    dtype = _of_onednn(x.dtype)
     found, by_weight, _ = torch.ops.aten.convolution_backward(
-        g, x, weight.to(x.dtype), None, [1, 1], [side // 2] * 2, [1, 1], False, [0, 0], 1,
-        [by_x, True, False],
+        g.to(dtype), x.to(dtype), weight.to(dtype), None, [1, 1], [side // 2] * 2, [1, 1], False,
+        [0, 0], 1, [by_x, True, False],
     )  # fmt: skip
-    return None if found is None else _last(found), by_weight.float()
+    return None if found is None else _last(found).to(x.dtype), by_weight.float()
 
 
 def _own(x: Tensor, weight: Tensor) -> bool:
     """Whether conv.c does this convolution; oneDNN does the others."""
     return (
-        x.dtype == torch.bfloat16
+        x.dtype in _NAMES
         and weight.dtype == torch.float32
         and weight.shape[0] % 8 == weight.shape[1] % 8 == 0
+        and (max(weight.shape[:2]) <= _MANY or _halves(x.dtype))
         and weight.shape[-1] in {1, 3}
         and weight.shape[-1] == weight.shape[-2]
-        and _conv_ready()
+        and _conv_ready(x.dtype)
     )
 
 
@@ -272,6 +277,22 @@ def _kernel(name: str, dtype: torch.dtype) -> Any:
 
 
 @cache
-def _conv_ready() -> bool:
+def _conv_ready(dtype: torch.dtype) -> bool:
     found = library()
-    return not isinstance(found, str) and bool(found.conv_ready())
+    return not isinstance(found, str) and bool(found[f"conv_ready_{_NAMES[dtype]}"]())
+
+
+def _of_onednn(dtype: torch.dtype) -> torch.dtype:
+    """What oneDNN shall convolve in: without instructions for bfloat16 it imitates them slowly."""
+    return dtype if _halves(dtype) else torch.float32
+
+
+def _halves(dtype: torch.dtype) -> bool:
+    """Whether this processor multiplies bfloat16 at more than the speed of float32."""
+    return dtype == torch.bfloat16 and _pairs()
+
+
+@cache
+def _pairs() -> bool:
+    found = library()
+    return not isinstance(found, str) and bool(found.conv_pairs())
