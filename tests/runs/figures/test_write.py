@@ -113,9 +113,12 @@ def test_rivals_are_scored_as_their_records_say(study):
         )
     )
     leads = sorted(b["iou"] - a["iou"] for a, b in zip(full, other, strict=True))
-    shown = [one.scores[1] - one.scores[0] for one in (*found.worse, *found.better[::-1])]
+    worse, better = (
+        [one.scores[1] - one.scores[0] for one in side] for side in (found.worse, found.better)
+    )
     assert found.wins == sum(lead > 0 for lead in leads)
-    assert shown == [lead for lead in leads if lead][: len(shown)]
+    assert worse == [lead for lead in leads[: sources.RIVALS] if lead < 0]
+    assert better == [lead for lead in leads[::-1][: sources.RIVALS] if lead > 0]
     for one in (*found.better, *found.worse):
         for predicted, score in zip((one.first, one.second), one.scores, strict=True):
             either = ((predicted > 0) | (one.truth == 1)).sum()
