@@ -11,7 +11,7 @@ import numpy as np
 from imasks.data.card import shorten
 from imasks.jobs import in_order
 from imasks.runs.choice import Chosen
-from imasks.runs.config import changed_versions
+from imasks.runs.config import changed_versions, read_asked
 from imasks.runs.figures.style import listed, score_name
 from imasks.runs.html.classes import LABELED, ClassCounts, pseudo_labels_of
 from imasks.runs.html.gallery import image_scores
@@ -95,6 +95,15 @@ def _unfinished(known: Known) -> Iterator[Advice]:
     if open_:
         names = listed(f"{row.approach} ({row.progress} jobs)" for row in open_)
         yield Advice(text=f"Not finished: {names}. Numbers may change.", remedy=known.again)
+
+
+def _quick(known: Known) -> Iterator[Advice]:
+    if (read_asked(known.run.folder) or {}).get("quick"):
+        yield Advice(
+            text="This was a first look (`--quick`): networks were trained too briefly, on small "
+            "images, to judge what the method can do here.",
+            remedy="Train without `--quick`, into another `--out`; `--dry-run` says how long.",
+        )
 
 
 def _few_images(known: Known) -> Iterator[Advice]:
@@ -300,6 +309,7 @@ RULES: tuple[Callable[[Known], Iterator[Advice]], ...] = (
     _ended,
     _failed,
     _unfinished,
+    _quick,
     _few_images,
     _start_kept,
     _within_noise,
