@@ -157,6 +157,13 @@ def test_a_class_that_pseudo_labels_all_but_lose_is_told(study):
     assert any("have all but lost class cell: of cell, 0.01%" in t for t in texts(only(study)))
 
 
+def test_a_class_that_no_validation_image_shows_is_told(study):
+    path = study.store.folder(study.plan.prepare) / "val_labels.npy"
+    assert not any("No validation image shows" in text for text in texts(only(study)))
+    np.save(path, np.zeros_like(np.load(path)))
+    assert any("No validation image shows class cell" in text for text in texts(only(study)))
+
+
 def test_a_class_that_is_never_predicted_is_told(study):
     rank = study.store.folder(line_of(study, "LDT").generations[0].rank) / "done.json"
     content = json.loads(rank.read_text())

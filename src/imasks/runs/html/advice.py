@@ -13,7 +13,7 @@ from imasks.jobs import in_order
 from imasks.runs.choice import Chosen
 from imasks.runs.config import changed_versions, read_asked
 from imasks.runs.figures.style import listed, score_name
-from imasks.runs.html.classes import LABELED, ClassCounts, pseudo_labels_of
+from imasks.runs.html.classes import LABELED, VALIDATION, ClassCounts, pseudo_labels_of
 from imasks.runs.html.gallery import image_scores
 from imasks.runs.html.page import Advice
 from imasks.runs.lost import REMEDY
@@ -189,6 +189,12 @@ def _classes(known: Known) -> Iterator[Advice]:
         yield Advice(
             text=f"No labeled image shows {_named(names, ~taught)}: it cannot be learned.",
             remedy="Label some images that show it, or take the class out.",
+        )
+    if (unseen := taught & (counts.shares[VALIDATION] == 0)).any():
+        yield Advice(
+            text=f"No validation image shows {_named(names, unseen)}: what is chosen does not "
+            "depend on it, and a loss would go unnoticed.",
+            remedy="Give val/ images that show it.",
         )
     pseudo = counts.shares.get(pseudo_labels_of(counts.whose))
     if pseudo is not None and (scarce := (pseudo > 0) & (pseudo < RARE * labeled)).any():
