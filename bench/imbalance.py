@@ -101,7 +101,7 @@ def main() -> None:
             )
             rows = [row for each in ways for row in _rows(folder / each, each, case)]
             _write(folder / "imbalance.csv", rows)
-    console.print(_table(rows))
+    console.print(_table(rows, case))
 
 
 def _arguments() -> argparse.Namespace:
@@ -265,13 +265,19 @@ def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_text(path, text.getvalue())
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    fixed = ("way", "approach", "generation")
-    names = [n for n in dict.fromkeys(n for row in rows for n in row) if n not in (*fixed, "seed")]
-    table = Table(*fixed, *names, title="test images, mean±deviation over seeds")
-    for key in dict.fromkeys(tuple(row[name] for name in fixed) for row in rows):
-        same = [row for row in rows if tuple(row[name] for name in fixed) == key]
-        table.add_row(*map(str, key), *(_spread([r[n] for r in same if n in r]) for n in names))
+def _table(rows: Sequence[Mapping[str, Any]], case: Case) -> Table:
+    """Show the best networks' scores; the file has the ensembles' too."""
+    names = [name for name in rows[0] if name.startswith("iou") or name == "miou"]
+    names += [f"{what}/{name}" for name in case.rare for what in ("class_iou", "learned", "right")]
+    table = Table("way", "generation", *names, title="mean±deviation over seeds")
+    for way, generation in dict.fromkeys((row["way"], row["generation"]) for row in rows):
+        same = [
+            row
+            for row in rows
+            if (row["way"], row["generation"], row["approach"]) == (way, generation, "IM+")
+        ]
+        cells = (_spread([row[name] for row in same if name in row]) for name in names)
+        table.add_row(way, str(generation), *cells)
     return table
 
 

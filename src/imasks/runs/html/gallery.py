@@ -153,7 +153,8 @@ def _disputed(
         title="Most disputed",
         text="Unlabeled images on which the networks differ most (hatched), as "
         f"{thread.line.approach.name}, seed {thread.line.seed}, learned them in generation "
-        f"{generation}. If you can label a few more by hand, begin here.",
+        f"{generation}. If you can label a few more by hand, begin here; imasks review leads "
+        "through them.",
         exhibits=tuple(found),
     )
 
