@@ -349,8 +349,8 @@ def _rare(reports: Mapping[str, SplitReport], card: Card) -> Iterator[Finding]:
             what="classes that cover few of the labeled pixels, or stand in few labeled images, "
             "are easily lost in training",
             files=tuple(rare),
-            remedy="Label more images that show them; try --sampling balanced and --class-weights "
-            "balanced. Where one gets lost, the report says so.",
+            remedy="Label more images that show them; try --sampling balanced (few images) or "
+            "--class-weights balanced (few pixels). Where one gets lost, the report says so.",
         )
     for split in ("val", "test"):
         absent = [name for name in shown if not reports[split].image_counts[name]]
