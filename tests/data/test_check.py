@@ -118,6 +118,28 @@ def test_every_defect_is_found_at_once(tmp_path):
     assert "labeled/void = val/twin" in text
 
 
+def test_images_that_will_validate_are_counted(tmp_path):
+    text = _printed(check_folder(_fill(tmp_path, {"labeled": "abcdefgh"})))
+    assert "About 2 of the 8 images in labeled/ will serve for validation" in text
+
+
+def test_classes_that_may_get_lost_are_told(tmp_path):
+    folder = _fill(tmp_path, {"labeled": "abcdefgh", "val": "ij"})
+    for name in "bcdefgh":
+        write_png(folder / f"labeled/masks/{name}.png", np.ones((8, 6), np.uint8))
+    rare, unseen = check_folder(_without(folder / "val/masks", "ij")).findings
+    assert rare.files == ("a (6.45% in 1)", "[c] (1.61% in 1)")
+    assert "--class-weights balanced" in rare.remedy
+    assert "no image in val/ shows" in unseen.what
+    assert unseen.files == ("a", "[c]")
+
+
+def _without(masks, names):
+    for name in names:
+        write_png(masks / f"{name}.png", np.ones((8, 6), np.uint8))
+    return masks.parent.parent
+
+
 def test_binary_masks_that_are_all_ignored(tmp_path):
     folder = _fill(tmp_path, {"labeled": "ab"})
     (folder / "dataset.toml").write_text('task = "binary"\nclasses = ["x"]\nignore = 255')
@@ -137,7 +159,7 @@ def test_lossy_binary_masks_are_a_warning(tmp_path):
     report = check_folder(folder)
     assert report.ok
     assert [finding.files for finding in report.findings] == [("labeled/masks/a.jpg",)]
-    assert "20% of the files in labeled/" in _printed(report)
+    assert "images in labeled/ will serve for validation" in _printed(report)
 
 
 def test_nothing_labeled(tmp_path):

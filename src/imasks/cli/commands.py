@@ -18,7 +18,8 @@ app = typer.Typer(
     help="Semi-supervised image segmentation with Inconsistency Masks: a few images with masks, "
     "many without, one good model.",
     epilog="Start with `imasks demo`, or with `imasks init my_data --images A --masks B`, "
-    "`imasks check my_data` and `imasks train my_data --out runs/first`.",
+    "`imasks check my_data` and `imasks train my_data --out runs/first`. Then open "
+    "runs/first/report/index.html, and `imasks predict runs/first photos --out predicted`.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

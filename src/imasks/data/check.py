@@ -20,6 +20,7 @@ from imasks.encoding import IGNORE
 from imasks.errors import UserError
 
 Counts = NDArray[np.int64]
+FEW_PIXELS, FEW_IMAGES = 0.01, 5  # below which a class counts as rare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,6 +322,7 @@ def _classes(reports: Mapping[str, SplitReport], card: Card) -> Iterator[Finding
             files=absent,
             remedy=f"Move images that show them into labeled/.{hint}",
         )
+    yield from _rare(reports, card)
     empty = [f"{split}: {report.empty}" for split, report in reports.items() if report.empty]
     if empty:
         yield Finding(
@@ -329,3 +331,33 @@ def _classes(reports: Mapping[str, SplitReport], card: Card) -> Iterator[Finding
             files=tuple(empty),
             remedy="Nothing to do if these images really show none.",
         )
+
+
+def _rare(reports: Mapping[str, SplitReport], card: Card) -> Iterator[Finding]:
+    """Find labeled classes that may get lost, and those that no score will tell of."""
+    labeled = reports["labeled"]
+    few = min(FEW_IMAGES, labeled.masked / 3)
+    shown = [name for name in card.classes if labeled.image_counts[name]]
+    rare = [
+        f"{name} ({labeled.pixel_shares[name]:.2%} in {labeled.image_counts[name]})"
+        for name in shown
+        if labeled.pixel_shares[name] < FEW_PIXELS or labeled.image_counts[name] < few
+    ]
+    if rare:
+        yield Finding(
+            level="warning",
+            what="classes that cover few of the labeled pixels, or stand in few labeled images, "
+            "are easily lost in training",
+            files=tuple(rare),
+            remedy="Label more images that show them; try --sampling balanced (few images) or "
+            "--class-weights balanced (few pixels). Where one gets lost, the report says so.",
+        )
+    for split in ("val", "test"):
+        absent = [name for name in shown if not reports[split].image_counts[name]]
+        if absent and reports[split].masked:
+            yield Finding(
+                level="warning",
+                what=f"classes that no image in {split}/ shows: its scores do not tell of them",
+                files=tuple(absent),
+                remedy=f"Move some images that show them into {split}/.",
+            )

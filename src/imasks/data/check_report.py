@@ -14,9 +14,11 @@ def render(report: CheckReport, console: Console) -> None:
     card = report.card
     console.print(Text(f"{card.name}: {card.task}, {', '.join(card.classes)}", style="bold"))
     console.print(_split_table(report))
-    if report.splits["labeled"].images > 1 and not report.splits["val"].images:
-        share = f"{VAL_SHARE:.0%} of the files in labeled/, but at least one, will serve for "
-        share += "validation, as val/ holds no images."
+    labeled = report.splits["labeled"].images
+    if labeled > 1 and not report.splits["val"].images:
+        count = max(1, round(VAL_SHARE * labeled))  # the pages of a stack stay together
+        share = f"About {count} of the {labeled} images in labeled/ will serve for validation, as "
+        share += "val/ holds no images."
         console.print(Text(share, style="dim"))
     if any(split.masked for split in report.splits.values()):
         console.print(_class_table(report))

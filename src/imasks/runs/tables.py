@@ -9,6 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from imasks.data.card import shorten
+from imasks.data.check import channels_name
 from imasks.jobs import in_order, unfinished
 from imasks.kernels import kernels
 from imasks.models.networks import describe
@@ -193,12 +195,12 @@ def plan_table(run: Run, times: Mapping[str, float], *, workers: int) -> Rendera
     pixels = f"{H} x {W} pixels ({config.preparation.fit})"
     images = ", ".join(f"{count} {split}" for split, count in config.images.items())
     about = [
-        f"data       {config.data}: {config.task}, {len(config.classes)} classes, {images}",
-        f"networks   see {pixels}, {config.preparation.channels} channel(s), "
+        f"data       {config.data}: {config.task} ({shorten(config.classes)}), {images}",
+        f"networks   see {pixels}, {channels_name(config.preparation.channels)}, "
         f"{'' if config.networks else 'start at '}{networks_text(config)}",
         f"training   preset {config.preset}, batch {config.how.recipe.batch}, "
-        f"{config.how.recipe.precision} on {config.device}, {workers} process(es) of "
-        f"{config.threads} thread(s), kernels {kernels()}",
+        f"{config.how.recipe.precision} on {config.device}, processes: {workers}, threads of "
+        f"each: {config.threads}, kernels {kernels()}",
         f"time       about {duration(times['waiting'])} on this machine, from a few measured "
         f"steps ({duration(times['computing'])} of computing)",
     ]

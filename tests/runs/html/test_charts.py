@@ -61,6 +61,13 @@ def test_whiskers_end_at_the_limits():
     assert held.strokes[0].whiskers.count("V") == 1
 
 
+def test_tiny_differences_look_tiny():
+    series = Series(name="n", points=[(0, 0.998), (1, 0.999)], look=LOOK)
+    ticks = [float(tick.text) for tick in chart(series, least=0.05, limits=(0, 1)).yticks]
+    assert ticks[0] <= 0.975
+    assert ticks[-1] == 1
+
+
 def test_generations_are_whole_numbers():
     drawn = chart(Series(name="n", points=[(0, 0.1), (3, 0.2)], look=LOOK), whole=True)
     assert [tick.text for tick in drawn.xticks] == ["0", "1", "2", "3"]

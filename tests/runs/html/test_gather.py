@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,10 +66,10 @@ def test_the_viewer_shows_each_image_once_with_its_truth(study):
 
 def test_galleries_hold_different_images_from_low_to_high(study):
     worst, best, *_ = only(study).galleries
-    scores = [float(e.note.split()[-1]) for e in worst.exhibits]
+    scores = [float(e.note.split(",")[0].split()[-1]) for e in worst.exhibits]
     assert scores == sorted(scores)
     assert not {e.name for e in worst.exhibits} & {e.name for e in best.exhibits}
-    assert [still.caption.split(",")[0] for still in best.exhibits[0].stills] == [
+    assert [still.caption for still in best.exhibits[0].stills] == [
         "image",
         "prediction",
         "truth",
@@ -89,6 +90,32 @@ def test_few_images_make_scores_uncertain(study):
     assert any("The validation set has 3 images" in text for text in texts(found))
     assert any("one seed only" in text for text in texts(found))
     assert all(one.remedy for one in found.advice)
+
+
+def test_columns_that_nobody_knows_are_left_out(study):
+    assert "to LDT" in only(study).scores.columns
+    for name in ("LDT", "FDT", "IM"):
+        for generation in line_of(study, name).generations:
+            path = study.store.folder(generation.rank) / "done.json"
+            content = json.loads(path.read_text())
+            for found in (content["result"]["best"], content["result"]["ensemble"]):
+                found.pop("test", None)
+            path.write_text(json.dumps(content))
+    scores = only(study).scores
+    assert not {"test", "ensemble", "to LDT", "gap"} & set(scores.columns)
+    assert {len(row) for row in scores.rows} == {len(scores.columns)}
+
+
+def test_a_first_look_says_that_it_is_one(study):
+    assert not any("first look" in text for text in texts(only(study)))
+    write_config(study.folder, study.config, asked={"quick": True})
+    assert any("first look" in text for text in texts(only(study)))
+
+
+def test_levels_of_deep_images_are_told(study):
+    deep = replace(study.config.preparation, levels=((300.0, 2480.0),))
+    run = replace(study, config=replace(study.config, preparation=deep))
+    assert ("Brought to 8 bits from", "300 to 2480") in only(run).facts
 
 
 def test_what_is_not_finished_says_so(study):
@@ -128,6 +155,13 @@ def test_a_class_that_pseudo_labels_all_but_lose_is_told(study):
     labels[0, 0, 0, 0] = 1
     np.save(path, labels)
     assert any("have all but lost class cell: of cell, 0.01%" in t for t in texts(only(study)))
+
+
+def test_a_class_that_no_validation_image_shows_is_told(study):
+    path = study.store.folder(study.plan.prepare) / "val_labels.npy"
+    assert not any("No validation image shows" in text for text in texts(only(study)))
+    np.save(path, np.zeros_like(np.load(path)))
+    assert any("No validation image shows class cell" in text for text in texts(only(study)))
 
 
 def test_a_class_that_is_never_predicted_is_told(study):

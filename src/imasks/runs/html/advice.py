@@ -11,9 +11,9 @@ import numpy as np
 from imasks.data.card import shorten
 from imasks.jobs import in_order
 from imasks.runs.choice import Chosen
-from imasks.runs.config import changed_versions
+from imasks.runs.config import changed_versions, read_asked
 from imasks.runs.figures.style import listed, score_name
-from imasks.runs.html.classes import LABELED, ClassCounts, pseudo_labels_of
+from imasks.runs.html.classes import LABELED, VALIDATION, ClassCounts, pseudo_labels_of
 from imasks.runs.html.gallery import image_scores
 from imasks.runs.html.page import Advice
 from imasks.runs.lost import REMEDY
@@ -95,6 +95,15 @@ def _unfinished(known: Known) -> Iterator[Advice]:
     if open_:
         names = listed(f"{row.approach} ({row.progress} jobs)" for row in open_)
         yield Advice(text=f"Not finished: {names}. Numbers may change.", remedy=known.again)
+
+
+def _quick(known: Known) -> Iterator[Advice]:
+    if (read_asked(known.run.folder) or {}).get("quick"):
+        yield Advice(
+            text="This was a first look (`--quick`): networks were trained too briefly, on small "
+            "images, to judge what the method can do here.",
+            remedy="Train without `--quick`, into another `--out`; `--dry-run` says how long.",
+        )
 
 
 def _few_images(known: Known) -> Iterator[Advice]:
@@ -180,6 +189,12 @@ def _classes(known: Known) -> Iterator[Advice]:
         yield Advice(
             text=f"No labeled image shows {_named(names, ~taught)}: it cannot be learned.",
             remedy="Label some images that show it, or take the class out.",
+        )
+    if (unseen := taught & (counts.shares[VALIDATION] == 0)).any():
+        yield Advice(
+            text=f"No validation image shows {_named(names, unseen)}: what is chosen does not "
+            "depend on it, and a loss would go unnoticed.",
+            remedy="Give val/ images that show it.",
         )
     pseudo = counts.shares.get(pseudo_labels_of(counts.whose))
     if pseudo is not None and (scarce := (pseudo > 0) & (pseudo < RARE * labeled)).any():
@@ -300,6 +315,7 @@ RULES: tuple[Callable[[Known], Iterator[Advice]], ...] = (
     _ended,
     _failed,
     _unfinished,
+    _quick,
     _few_images,
     _start_kept,
     _within_noise,

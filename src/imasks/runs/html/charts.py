@@ -152,6 +152,7 @@ def line_chart(
     size: tuple[int, int] = (460, 300),
     whole: bool = False,
     limits: tuple[float, float] = (-math.inf, math.inf),
+    least: float = 0.0,
     columns: tuple[str, ...] = (),
     numbers: tuple[tuple[str, ...], ...] = (),
 ) -> Chart:
@@ -167,6 +168,7 @@ def line_chart(
         size: width and height in pixels.
         whole: whether x are whole numbers, as generations are.
         limits: that y cannot exceed; whiskers end there.
+        least: of y that is shown at least, so that tiny differences look tiny.
         columns: of ``numbers``.
         numbers: what is drawn, as a table.
     """
@@ -177,7 +179,7 @@ def line_chart(
         low, high = low - 0.5, high + 0.5
     pad = 0.03 * (high - low)
     ys = [min(max(y, limits[0]), limits[1]) for one in series for y in _extent(one)]
-    yticks = nice_ticks(min(ys), max(ys))
+    yticks = nice_ticks(*_widened(min(ys), max(ys), least, limits))
     plane = _Plane(
         x=(low - pad, high + pad),
         y=(min(yticks[0], *ys), max(yticks[-1], *ys)),
@@ -257,6 +259,14 @@ class _Plane:
     def down(self, y: float) -> float:
         share = (y - self.y[0]) / (self.y[1] - self.y[0])
         return round(self.height - BOTTOM - share * (self.height - TOP - BOTTOM), 1)
+
+
+def _widened(
+    low: float, high: float, least: float, limits: tuple[float, float]
+) -> tuple[float, float]:
+    """Widen low..high to both sides until it is ``least`` wide, within limits."""
+    more = max(0.0, least - (high - low)) / 2
+    return max(low - more, limits[0]), min(high + more, limits[1])
 
 
 def _extent(one: Series) -> list[float]:

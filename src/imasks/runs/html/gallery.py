@@ -102,10 +102,13 @@ def _predicted(
     for at, row in enumerate(rows):
         differ = (voted[:, at] != voted[0, at]).any((0, 1))
         name = row_name(arrays, row)
+        disputed = f"{differ.mean():.1%} disputed"
         note = f"{score_name(task.primary)} {scores[row]:.2f}"
+        if len(networks) > 1:
+            note += f", {disputed}"
         stills = _stills(
             images[at],
-            (voted[0, at], differ, "prediction", f"{differ.mean():.1%} disputed"),
+            (voted[0, at], differ, "prediction", disputed),
             arrays.labels[row],
             task,
             colors,
@@ -150,7 +153,8 @@ def _disputed(
         title="Most disputed",
         text="Unlabeled images on which the networks differ most (hatched), as "
         f"{thread.line.approach.name}, seed {thread.line.seed}, learned them in generation "
-        f"{generation}. If you can label a few more by hand, begin here.",
+        f"{generation}. If you can label a few more by hand, begin here; imasks review leads "
+        "through them.",
         exhibits=tuple(found),
     )
 
@@ -195,7 +199,7 @@ def _stills(
     return tuple(
         Still(
             picture=number,
-            caption=f"{word}, {said}" if said else word,
+            caption=word,
             alt=f"{name}: the {word}{f', {said}' if said else ''}",
         )
         for number, (word, said) in zip(numbers, captions, strict=True)

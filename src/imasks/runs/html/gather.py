@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from imasks.approaches.recipes import find_approach
+from imasks.data.card import shorten
 from imasks.runs.choice import Chosen, choose
 from imasks.runs.colors import class_colors
 from imasks.runs.command import commands_of
@@ -163,7 +164,15 @@ def _facts(run: Run) -> tuple[tuple[str, str], ...]:
         ("Training", f"preset {config.preset}, {config.budget}"),
         ("Repeated", f"{_count(config.seeds, 'seed')}, {config.device}"),
         *reviewed,
+        *_levels(config.preparation.levels),
     )
+
+
+def _levels(levels: Sequence[tuple[float, float]] | None) -> tuple[tuple[str, str], ...]:
+    """Which values became 0 and 255, channel by channel; nothing for images of 8 bits."""
+    if levels is None:
+        return ()
+    return (("Brought to 8 bits from", shorten(f"{a:g} to {b:g}" for a, b in levels) or ""),)
 
 
 _FITS = {"resize": "whole images", "tile": "in tiles"}

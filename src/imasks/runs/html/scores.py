@@ -27,13 +27,17 @@ def score_table(rows: Sequence[Row], *, score: str) -> Table:
     """One line an approach; unfinished ones say so."""
     seeds = max((row.val.count for row in rows if row.val), default=0)
     spread = f"mean ± deviation over {seeds} seeds" if seeds > 1 else "one seed: no spread"
-    return Table(
-        caption=f"{score}, one network a seed ({spread})",
-        columns=(
+    columns, cells = _known(
+        (
             *("approach", "generation", "validation", "test", "ensemble", f"to {LOWER}", "gap"),
             *("time", "parameters", "images seen", "jobs"),
         ),
-        rows=tuple(_cells(row) for row in rows),
+        [_cells(row) for row in rows],
+    )
+    return Table(
+        caption=f"{score}, one network a seed ({spread})",
+        columns=columns,
+        rows=cells,
         notes=(
             "The network of a seed is the best candidate, by validation score, of the generation "
             "with the best validation score. Test images choose nothing.",
@@ -130,6 +134,7 @@ def panel_chart(panel: Panel, title: str, caption: str, what: str) -> Chart:
         caption=caption,
         whole=True,
         limits=(0, 1),  # scores and shares
+        least=0.05,
         columns=("approach", "generation", panel.ylabel),
         numbers=numbers,
     )
@@ -156,7 +161,10 @@ def summary_of(run: Run, rows: Sequence[Row], best: str | None) -> str:
     if row is None or row.val is None:
         return "No generation is finished yet: there are no scores."
     score = score_name(run.config.make_task().primary)
-    sentence = f"{row.approach} is best on the validation images ({score} {row.val})"
+    lines = [line for line in run.plan.lines if line.approach.name == best]
+    start_kept = not any(row.generation) and any(len(line.generations) > 1 for line in lines)
+    who = "The supervised start of " if start_kept else ""
+    sentence = f"{who}{row.approach} is best on the validation images ({score} {row.val})"
     if row.test is not None:
         sentence += f" and reaches {row.test} on the test images"
     if row.to_lower is not None:
@@ -195,6 +203,14 @@ def _quality_chart(title: str, expected: np.ndarray, true: np.ndarray, score: st
         ylabel=f"expected {score}",
         caption=f"{count} predictions: {found}.{drawn} Dashed: where both are equal.",
     )
+
+
+def _known(
+    columns: Sequence[str], rows: Sequence[tuple[str, ...]]
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Leave out the columns of which no row knows anything."""
+    kept = [k for k in range(len(columns)) if any(row[k] != MISSING for row in rows)]
+    return tuple(columns[k] for k in kept), tuple(tuple(row[k] for k in kept) for row in rows)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
