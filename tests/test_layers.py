@@ -21,7 +21,7 @@ LAYERS = [
     ["runs"],
     ["exchange", "review", "deploy"],
     ["api", "demo"],
-    ["cli"],
+    ["cli", "__main__"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")

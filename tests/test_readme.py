@@ -89,7 +89,7 @@ def run_all(commands, home):
         if words[1] in ("train", "study"):
             words += FAST
         process = subprocess.Popen(
-            [sys.executable, "-m", "imasks.cli", *words[1:]],
+            [sys.executable, "-m", "imasks", *words[1:]],
             cwd=home,
             env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
             stdout=subprocess.PIPE,

@@ -232,7 +232,7 @@ def test_a_port_in_use_is_named(server, session):
 @pytest.mark.slow
 def test_a_kill_between_requests_loses_nothing(run, session):
     def start():
-        command = [sys.executable, "-m", "imasks.cli", "review", str(run.folder)]
+        command = [sys.executable, "-m", "imasks", "review", str(run.folder)]
         command += ["--device", "cpu"]
         env = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
