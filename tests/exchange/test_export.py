@@ -150,11 +150,14 @@ def test_own_data_by_the_command_line(imasks, pictures, tmp_path):
     counts = {k: len(v) for k, v in open_dataset(tmp_path / "out").splits.items()}
     assert sum(counts.values()) == 5
     assert counts["unlabeled"] == 1
+    code, text = imasks(*command, "--test-share", "0.2", "--classes", "nucleus")
+    assert (code, "nothing to do" in text, "skipped e.png" in text) == (1, True, True), text
     for words, says in (
         (("instance", root, tmp_path / "x"), "Did you mean 'instances'?"),
         (("coco", root / "none.json", tmp_path / "x"), "not a file"),
         (("instances", root, tmp_path / "x", "--task", "panoptic"), "--task is not known"),
         (("instances", root, tmp_path / "x", "--val-share", "2"), "val_share"),
+        (("instances", root, root / "x"), "lies in the source"),
     ):
         code, text = imasks("prepare", *words)
         assert (code, says in text, "Traceback" in text) == (2, True, False), text

@@ -8,6 +8,8 @@ from imasks.errors import UserError
 from imasks.exchange.folder import Shares, assign, write_folder
 from imasks.exchange.instances import read_instances
 from imasks.exchange.source import Entry, ReadOptions
+from imasks.prepare.folder import MARK
+from tests.prepare.layouts import snapshot
 
 
 @pytest.fixture
@@ -81,7 +83,9 @@ def test_a_stop_is_gone_on_from_and_never_looks_finished(source, tmp_path, monke
     assert report.counts == {"labeled": 10, "unlabeled": 2}
     kept = {out / path.relative_to(temp): time for path, time in written.items()}
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
-    assert sorted(path.name for path in out.iterdir()) == ["dataset.toml", "labeled", "unlabeled"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("dataset.toml", "labeled", MARK, "unlabeled")
+    ]
     assert not temp.exists()
 
 
@@ -98,11 +102,29 @@ def test_a_stop_before_other_options_is_forgotten(source, tmp_path):
     assert len(files) == 10 + 10 + 2  # none is left over from the first try
 
 
+def test_the_same_again_changes_nothing_and_other_wishes_are_told(source, tmp_path):
+    out, shares = tmp_path / "out", Shares(val_share=0.2)
+    first = write_folder(out, source, shares)
+    before = snapshot(out)
+    again = write_folder(out, source, shares)
+    assert again.notes == (f"{out} is prepared already: nothing to do.", *first.notes)
+    assert (again.counts, again.skipped) == (first.counts, first.skipped)
+    with pytest.raises(UserError, match=r"other options .*images or splits"):
+        write_folder(out, source, Shares(val_share=0.3))
+    source.entries[0].sources[0].touch()
+    with pytest.raises(UserError, match=r"other options .*images or masks"):
+        write_folder(out, source, shares)
+    assert snapshot(out) == before
+    assert not (tmp_path / ".out.importing").exists()
+
+
 def test_what_is_in_the_way(source, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").touch()
     with pytest.raises(UserError, match="not empty"):
         write_folder(tmp_path / "out", source, Shares())
+    with pytest.raises(UserError, match=r"mine\.txt/new cannot be made .* may write to"):
+        write_folder(tmp_path / "out" / "mine.txt" / "new", source, Shares())
     none = tuple(Entry(name=one.name, image=one.image) for one in source.entries)
     from dataclasses import replace
 

@@ -24,7 +24,9 @@ def test_from_a_download_to_a_checked_data_folder(imasks, isic, tmp_path):
         *("--precision", "float32", "--width", "0.0625", "--size", "32", "32", "--dry-run"),
     )
     assert code == 0, text
-    assert "preset paper" in text
+    assert "preset paper, 50 epochs, at least 1500 steps, batch 32" in text
+    assert "2 networks; thresholds of EvalNets: 0.72 and 0.75" in text
+    assert "(where they grow: 0.0625, 0.09375, 0.125, 0.15625, 0.1875)" in text
 
 
 def test_a_wrong_source_is_told_without_a_traceback(imasks, tmp_path):

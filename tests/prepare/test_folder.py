@@ -133,6 +133,14 @@ def test_an_empty_folder_may_be_filled(isic, prepare, tmp_path):
     assert (tmp_path / "out" / "dataset.toml").is_file()
 
 
+@pytest.mark.parametrize("inside", [".", "out", "ISIC2018_Task1-2_Test_Input/out"])
+def test_a_source_is_only_read(isic, prepare, inside):
+    before = snapshot(isic)
+    with pytest.raises(UserError, match="lies in the source"):
+        prepare("isic2018", isic, out=isic / inside)
+    assert snapshot(isic) == before
+
+
 def test_two_processes_do_not_write_one_folder(isic, prepare, tmp_path):
     hidden = partial(tmp_path / "out")
     hidden.mkdir()

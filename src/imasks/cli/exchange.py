@@ -119,6 +119,7 @@ def prepare_own(
     from imasks.exchange.folder import Shares, write_folder
     from imasks.exchange.registry import find_format
     from imasks.exchange.source import ReadOptions
+    from imasks.prepare.source import check_outside
 
     read = find_format(format, "read").read
     assert read is not None
@@ -132,6 +133,7 @@ def prepare_own(
         crowd=crowd,
         empty=empty,
     )
+    check_outside(out, [path for path in (source, images, masks) if path is not None])
     with console.status("reading annotations"):
         found = read(source, options)
     with progress("writing") as on_progress:

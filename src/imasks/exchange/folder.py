@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import importlib.metadata
 import json
 import random
@@ -22,10 +23,18 @@ from imasks.data.files import atomic, ordered, read_image, reason_of, write_png,
 from imasks.data.folder import SPLITS, nfc, visible
 from imasks.errors import UserError
 from imasks.exchange.source import Entry, Source
+from imasks.prepare.folder import MARK
 from imasks.runs.colors import default_colors
 
 # in the unfinished folder: what is written, of what, and by whom
 DONE, KEY, LOCK = "done", "import.json", ".lock"
+DEPENDS = {  # parts of what a finished folder is known by, in words
+    "card": "classes or task differ",
+    "asked": "wishes differ",
+    "splits": "images or splits differ",
+    "inputs": "annotation files differ",
+    "files": "images or masks differ",
+}
 WORDS = {  # what others call the splits
     **{name: name for name in SPLITS},
     **dict.fromkeys(("train", "training", "labelled"), "labeled"),
@@ -99,7 +108,8 @@ def write_folder(
     read, or whose masks cannot be drawn, is left out and reported.
 
     Args:
-        out: the folder to make; it must not exist, or be empty.
+        out: the folder to make. It must not exist or be empty; where it was made of the same, it is
+            left as it is.
         source: what a reader gave.
         shares: how the splits are drawn.
         on_progress: is called with (images done, images in all).
@@ -108,15 +118,21 @@ def write_folder(
         UserError: `out` is in use or made by another process, a split is unknown, or no labeled
             image is left.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} exists and is not empty", remedy="Give a new folder.")
     splits = assign(source.entries, shares)
+    identity = {"splits": splits, **_identity(source)}
+    if (made := _made_before(out, identity)) is not None:
+        return made
     out = out.resolve()
     temp = out.with_name(f".{out.name}.importing")
-    temp.mkdir(parents=True, exist_ok=True)
+    try:
+        temp.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{out} cannot be made", value=error, remedy="Give a folder that you may write to."
+        ) from error
     try:
         with FileLock(temp / LOCK, timeout=0):
-            return _fill(temp, out, source, splits, on_progress)
+            return _fill(temp, out, source, identity, on_progress)
     except Timeout as error:
         raise UserError(
             f"{out} is being prepared by another process",
@@ -128,11 +144,11 @@ def _fill(
     temp: Path,
     out: Path,
     source: Source,
-    splits: Mapping[str, str],
+    identity: Mapping[str, Any],
     on_progress: Callable[[int, int], None] | None,
 ) -> Imported:
-    _begin(temp, {"splits": splits, **_identity(source)})
-    card = source.card
+    _begin(temp, identity)
+    card, splits = source.card, identity["splits"]
     tasks = [(entry, splits[entry.name]) for entry in source.entries]
     records = []
     for done, record in enumerate(ordered(partial(_write, temp, card), tasks), start=1):
@@ -150,12 +166,53 @@ def _fill(
     if not kept["labeled"]:
         shutil.rmtree(temp)
         raise _nothing_left(skipped)
-    _finish(temp, out, card)
-    return Imported(
+    made = Imported(
         counts={split: kept[split] for split in SPLITS if kept[split]},
         notes=(*source.notes, *_count_notes(records)),
         skipped=(*source.skipped, *skipped),
     )
+    write_text(temp / MARK, json.dumps({"own": _digests(identity), **asdict(made)}, indent=1))
+    _finish(temp, out, card)
+    return made
+
+
+def _made_before(out: Path, identity: Mapping[str, Any]) -> Imported | None:
+    """What was told when `out` was made of the same; None if there is nothing yet.
+
+    Raises:
+        UserError: `out` holds something else, or was made of something else.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    try:
+        mark = json.loads((out / MARK).read_text(encoding="utf-8"))
+        before: dict[str, str] = dict(mark["own"])
+        made = Imported(
+            counts=mark["counts"],
+            notes=(f"{out} is prepared already: nothing to do.", *mark["notes"]),
+            skipped=tuple((name, reason) for name, reason in mark["skipped"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{out} exists and is not empty", remedy="Give a new folder.") from error
+    now = _digests(identity)
+    differs = [DEPENDS[key] for key in DEPENDS if before.get(key) != now[key]]
+    if differs:
+        raise UserError(
+            f"{out} was prepared from other files or with other options",
+            value=", ".join(differs),
+            remedy="Give another folder, or delete this one.",
+        )
+    return made
+
+
+def _digests(identity: Mapping[str, Any]) -> dict[str, str]:
+    """Digest what a finished folder depends on, part by part; not by what version it was made."""
+    return {
+        key: hashlib.blake2b(
+            json.dumps(identity[key], sort_keys=True).encode(), digest_size=16
+        ).hexdigest()
+        for key in DEPENDS
+    }
 
 
 def _nothing_left(skipped: Sequence[tuple[str, str]]) -> UserError:

@@ -137,6 +137,7 @@ def prepare(request: Request) -> tuple[str, ...]:
     chosen = options["labeled_list"]
     work = Work(
         name="cityscapes",
+        source=request.source,
         settings={**options, "labeled_list": sorted(labeled) if chosen else None},
         pairs=_pairs(frames, labeled, options["seed"]),
         make=partial(_make, factor=factor, ids=_new_ids(classes)),

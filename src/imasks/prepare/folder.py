@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from imasks.data.card import CARD_NAME, Card, shorten, write_card
 from imasks.data.files import ordered, write_text
 from imasks.errors import UserError
-from imasks.prepare.source import Pair
+from imasks.prepare.source import Pair, check_outside
 
 MARK = "prepared.json"
 JOURNAL = ".journal.jsonl"
@@ -36,6 +36,7 @@ class Work:
 
     Args:
         name: of the preparer.
+        source: the folder that holds all files.
         settings: everything but the files that the result depends on, as plain JSON.
         pairs: what is prepared, each from its own files.
         make: writes the files of one pair below a folder, in any thread, and says in plain JSON
@@ -45,6 +46,7 @@ class Work:
     """
 
     name: str
+    source: Path
     settings: Mapping[str, Any]
     pairs: Sequence[Pair]
     make: Callable[[Pair, Path], Record]
@@ -63,8 +65,10 @@ def write_folder(out: Path, work: Work, on_progress: Callable[[int, int], None])
         What there is to tell, in sentences.
 
     Raises:
-        UserError: `out` holds something else, another process is at it, or a file cannot be used.
+        UserError: `out` lies in the source or holds something else, another process is at it, or a
+            file cannot be used.
     """
+    check_outside(out, [work.source])
     stamps = {key_of(pair): _stamp(pair) for pair in work.pairs}
     if len(stamps) < len(work.pairs):
         raise UserError("two images would get one name", remedy="Rename one of them.")

@@ -89,7 +89,14 @@ def prepare(request: Request) -> tuple[str, ...]:
         return card, told
 
     settings = {**options, "labeled_crops": sorted(labeled)}
-    work = Work(name="hela", settings=settings, pairs=pairs, make=make, finish=finish)
+    work = Work(
+        name="hela",
+        source=request.source,
+        settings=settings,
+        pairs=pairs,
+        make=make,
+        finish=finish,
+    )
     return write_folder(request.out, work, request.on_progress)
 
 

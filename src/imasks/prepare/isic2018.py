@@ -79,6 +79,7 @@ def prepare(request: Request) -> tuple[str, ...]:
 
     work = Work(
         name="isic2018",
+        source=request.source,
         settings=dict(options),
         pairs=pairs,
         make=partial(_make, full=full),

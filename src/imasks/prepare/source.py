@@ -65,6 +65,22 @@ def need_tree(source: Path, about: About, folders: Sequence[str]) -> None:
     raise wrong_source(source, about, missing)
 
 
+def check_outside(out: Path, sources: Iterable[Path]) -> None:
+    """Make sure that a data folder is not made where its source is read.
+
+    Raises:
+        UserError: it would be.
+    """
+    place = out.resolve()
+    for source in sources:
+        if place.is_relative_to(source.resolve()):
+            raise UserError(
+                f"{out} lies in the source",
+                value=source,
+                remedy="Give a folder outside of it; a source is only read.",
+            )
+
+
 def wrong_source(source: Path, about: About, missing: Iterable[str]) -> UserError:
     """Say what a source lacks, with the tree expected beside the tree found."""
     expected, found = about.tree.splitlines(), tree(source)

@@ -93,6 +93,7 @@ def prepare(request: Request) -> tuple[str, ...]:
 
     work = Work(
         name="suim",
+        source=request.source,
         settings=dict(options),
         pairs=_pairs(request),
         make=partial(_make, seed=options["seed"], keep_unclear=options["keep_unclear"]),

@@ -46,6 +46,7 @@ HANDLERS = "imasks.runs.handlers:HANDLERS"
 SETUP = "imasks.runs.run:limit_threads"
 CHECKSUMS, LOCK = "checksums.json", ".lock"
 OURS = (CHECKSUMS, LOCK, REVIEWED, FOLDER)  # there before run.toml is
+PATIENCE = 2.0  # seconds for each kind of network, if it is that fast
 NETWORKS: Mapping[str, Callable[[Any], NetworkConfig | EvalNetConfig]] = {  # of jobs that train
     "fit": from_record,
     "grader": lambda record: EvalNetConfig(**record),
@@ -236,6 +237,8 @@ def estimate(
 ) -> Mapping[str, float]:
     """Measure a few steps of every kind and width of network and estimate the seconds of a run.
 
+    On a processor, steps of large images are timed with a part of the batch.
+
     Args:
         run: what is planned.
         workers: processes that share it.
@@ -276,6 +279,7 @@ def _seconds_of_trainings(
                 size=config.preparation.size,
                 device=torch.device(config.device),
                 precision=recipe.precision,
+                patience=PATIENCE,
             )
             on_progress(len(pace), len(kinds))
         # augmentation and validation come on top: about a fifth

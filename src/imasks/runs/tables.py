@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -20,6 +21,7 @@ from imasks.runs.progress import Progression, duration
 from imasks.runs.results import Outcome, jobs_of
 from imasks.runs.run import NETWORKS, Run
 from imasks.runs.summary import LOWER, QUALITY, UPPER, Row, Spread
+from imasks.training.pace import timed_images
 
 MISSING = "-"
 
@@ -194,19 +196,36 @@ def plan_table(run: Run, times: Mapping[str, float], *, workers: int) -> Rendera
         )
     pixels = f"{H} x {W} pixels ({config.preparation.fit})"
     images = ", ".join(f"{count} {split}" for split, count in config.images.items())
+    low, high = config.ladder.thresholds
+    scores = "found from scores" if config.how.thresholds == "auto" else f"{low:g} and {high:g}"
+    recipe = config.how.recipe
+    epochs = f"{recipe.epochs} epochs, at least {recipe.min_steps} steps"
+    length = epochs if recipe.steps is None else f"{recipe.steps} steps"
+    timed = timed_images(recipe, size=(H, W), device=torch.device(config.device))
+    part = f" of {timed} images, counted as {recipe.batch}" if timed < recipe.batch else ""
     about = [
         f"data       {config.data}: {config.task} ({shorten(config.classes)}), {images}",
         f"networks   see {pixels}, {channels_name(config.preparation.channels)}, "
-        f"{'' if config.networks else 'start at '}{networks_text(config)}",
-        f"training   preset {config.preset}, batch {config.how.recipe.batch}, "
-        f"{config.how.recipe.precision} on {config.device}, processes: {workers}, threads of "
+        f"{'' if config.networks else 'start at '}{networks_text(config)}{_widths(config)}",
+        f"voting     {config.how.models} networks; thresholds of EvalNets: {scores}",
+        f"training   preset {config.preset}, {length}, batch {recipe.batch}, "
+        f"{recipe.precision} on {config.device}, processes: {workers}, threads of "
         f"each: {config.threads}, kernels {kernels()}",
         f"time       about {duration(times['waiting'])} on this machine, from a few measured "
-        f"steps ({duration(times['computing'])} of computing)",
+        f"steps{part} ({duration(times['computing'])} of computing)",
     ]
     if config.val_cut:
         about.insert(1, f"validation {len(config.val_cut)} images cut from labeled/")
     return Group(table, Text("\n".join(about)))
+
+
+def _widths(config: RunConfig) -> str:
+    """Say how wide U-Nets become where an approach lets them grow."""
+    if config.networks:
+        return ""
+    growth = config.ladder.growth[: config.how.generations]
+    widths = ", ".join(f"{config.ladder.width * one:g}" for one in growth)
+    return f" (where they grow: {widths})" if growth else ""
 
 
 def networks_text(config: RunConfig) -> str:

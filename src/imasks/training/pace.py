@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -16,6 +17,15 @@ from imasks.training.grading import grading_loss
 from imasks.training.predict import autocast
 from imasks.training.recipe import Precision, Recipe
 
+PIXELS = 2 * 256**2  # of the images that are timed on a processor: enough to leave the caches
+
+
+def timed_images(recipe: Recipe, *, size: tuple[int, int], device: torch.device) -> int:
+    """Say how many images of a batch are timed: on a processor, part of one of large images."""
+    if device.type != "cpu":
+        return recipe.batch
+    return min(recipe.batch, max(1, PIXELS // math.prod(size)))
+
 
 def seconds_per_step(
     config: NetworkConfig | EvalNetConfig,
@@ -26,16 +36,32 @@ def seconds_per_step(
     device: torch.device,
     precision: Precision,
     steps: int = 4,
+    patience: float = math.inf,
 ) -> float:
-    """Time training steps on random images, without augmentation; the fastest of a few."""
-    images = _random((recipe.batch, config.in_channels, *size), device) * 255
+    """Time training steps on random images, without augmentation; the fastest of a few.
+
+    Where only a part of a batch is timed, see `timed_images`, the whole takes as much longer as it
+    has more images.
+
+    Args:
+        config: the network's.
+        task: its task.
+        recipe: how it is trained.
+        size: (height, width) of the images.
+        device: where.
+        precision: in which.
+        steps: how many are timed.
+        patience: seconds after which no further step is begun; one is always timed.
+    """
+    part = timed_images(recipe, size=size, device=device)
+    images = _random((part, config.in_channels, *size), device) * 255
     if isinstance(config, EvalNetConfig):
         network, loss = _evalnet(config, images)
     else:
         network, loss = _segmenter(config, task, recipe, images)
     optimiser = make_optimiser(network.train(), recipe)
-    seconds = []
-    for _ in range(steps + 1):  # the first one warms up
+    seconds: list[float] = []
+    while len(seconds) < 2 or (len(seconds) <= steps and sum(seconds) < patience):
         begin = time.perf_counter()
         with autocast(device, precision):
             value = loss()
@@ -45,7 +71,7 @@ def seconds_per_step(
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - begin)
-    return min(seconds[1:])
+    return min(seconds[1:]) * recipe.batch / part  # the first one warms up
 
 
 def _segmenter(
