@@ -104,14 +104,15 @@ def _scores(run: Run, rows: Sequence[Row], chosen: Chosen) -> str:
         lines.append(f"| {name}{state} | {generations} | {' | '.join(cells)} |")
     seeds = max((row.val.count for row in rows if row.val), default=0)
     spread = (
-        f"Mean±deviation over {count(seeds, 'seed')}"
+        f"Mean±deviation over {count(seeds, 'seed')}."
         if seeds > 1
-        else "One seed, so nothing is known of the spread"
+        else "One seed, so nothing is known of the spread."
     )
     lines += [
         "",
-        f"{spread}, of the best single network by validation score, and of the best networks "
-        "together, which the model is. Scores are means over whole images at the training size.",
+        f"{spread} Validation and test are of the best single network by validation score, "
+        "together is of the best networks together, which the model is. Scores are means over "
+        "whole images at the training size.",
     ]
     own = next(row for row in rows if row.approach == chosen.approach)
     if own.quality:
