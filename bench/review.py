@@ -135,7 +135,7 @@ def _measure(
                 console.print(f"seed {seed}, {way}, {count} reviewed", highlight=False)
                 place = folder / f"{way}_{count}"
                 corrected = _review(session, dataset, order[:count], place / "review")
-                reviewed = replace(options, review=str(place / "review"))
+                reviewed = replace(options, review=str(place / "review"), quality=None)
                 run = _train(dataset, place / "run", approach, seed, reviewed)
                 yield _row(run, seed, way, count, corrected)
 

@@ -121,4 +121,4 @@ def exported(tiny_run, tmp_path_factory):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     out = tmp_path_factory.mktemp("exported")
-    return export_model(tiny_run, out, chosen=choose(tiny_run), license="CC-BY-4.0")
+    return export_model(tiny_run, out, chosen=choose(tiny_run), licence="CC-BY-4.0")

@@ -64,6 +64,15 @@ def test_the_file_was_compared_with_pytorch(exported):
     ]
 
 
+def test_the_card_says_how_exact_the_file_is(exported):
+    text = exported.card.read_text(encoding="utf-8")
+    assert text.startswith('---\nlicense: "CC-BY-4.0"\n')
+    assert "`model.onnx` holds the whole ensemble" in text
+    differ = f"differ by at most {exported.difference:.1g} ({exported.resized:.1g} on average"
+    assert f"on 3 validation images: probabilities and quality {differ}" in text
+    assert "calibrated on 3 validation images" in text
+
+
 def test_the_file_says_what_it_is(exported, tiny_run):
     import onnxruntime
 

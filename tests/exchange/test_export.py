@@ -95,17 +95,18 @@ def test_the_model_card_says_what_the_run_says(imasks, root):
     run = open_run(root / "run")
     (row,) = run.rows()
     text = (root / "out" / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert text.startswith("---\nlicense: CC0-1.0\n")
+    assert text.startswith('---\nlicense: "CC0-1.0"\n')
     assert text.endswith("Licence: CC0-1.0\n")
     assert run.config.checksum in text
     assert "4 labeled, 3 unlabeled, 2 val, 2 test" in text
     assert f"| **LDT** | 0, 0 | {row.val} | {row.test} | {row.ensemble_test} |" in text
     assert "±" in str(row.test)
     assert "Mean±deviation over 2 seeds" in text
-    assert "calibrated on the validation images" in text
+    assert "calibrated on 2 validation images" in text
     assert "Format: napari; 3 images" in text
     assert "Predicted quality: mean 0." in text
     code, _ = imasks("export", root / "run", "-f", "masks", "-o", root / "second")
+    assert code == 0
     assert "Licence: not stated." in (root / "second" / "MODEL_CARD.md").read_text()
 
 

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import tifffile
 
-from imasks.data.files import read_image, read_mask
+from imasks.data.files import read_image, read_mask, write_png
 from imasks.errors import UserError
 from imasks.exchange.brush import decode_brush, encode_brush
 from imasks.exchange.coco import write_coco
 from imasks.exchange.cvat import decode_runs, encode_runs, write_cvat
 from imasks.exchange.labelstudio import labelstudio_sheets, write_labelstudio
-from imasks.exchange.napari import write_napari
+from imasks.exchange.napari import napari_back, write_napari
 from imasks.exchange.nnunet import label_values, write_nnunet
 from imasks.exchange.sheets import INCONSISTENCY
+from imasks.exchange.source import foreground_value
 
 from .conftest import CARDS, SIZE
 
@@ -174,6 +175,19 @@ def test_label_studio_tasks(export):
     assert not any(sheet.shapes or sheet.done for sheet in labelstudio_sheets(out).sheets)
 
 
+def test_label_studio_takes_the_predictions(export):
+    interface = pytest.importorskip(
+        "label_studio_sdk.label_interface", reason="label-studio-sdk is not installed"
+    )
+    about, _, out = export(write_labelstudio)
+    project = interface.LabelInterface((out / "labeling_config.xml").read_text(encoding="utf-8"))
+    project.validate()
+    assert project.get_control("label").labels == [*about.shown, INCONSISTENCY]
+    for task in json.loads((out / "tasks.json").read_text()):
+        (prediction,) = task["predictions"]
+        assert project.validate_prediction(prediction, return_errors=True) == []
+
+
 def test_label_studio_annotations_come_back(make_data, labelled, tmp_path):
     from .test_round_trip import returned, user_masks
 
@@ -229,6 +243,23 @@ def test_nnunet_data_sets_follow_its_description(export):
             np.testing.assert_array_equal(own, pixels & ~one.prediction.im)
 
 
+def test_nnunet_verifies_its_data_sets(export, capfd):
+    checks = pytest.importorskip(
+        "nnunetv2.experiment_planning.verify_dataset_integrity", reason="nnunetv2 is not installed"
+    )
+    _, _, out = export(write_nnunet)
+    (folder,) = out.iterdir()
+    checks.verify_dataset_integrity(str(folder), num_processes=1)
+    printed = capfd.readouterr().out
+    assert "verify_dataset_integrity Done" in printed
+    assert "Error" not in printed
+    # it does look: a value that no label has is found
+    path = next((folder / "labelsTr").iterdir())
+    write_png(path, np.full(SIZE, 200, np.uint8))
+    with pytest.raises(RuntimeError, match="unexpected labels"):
+        checks.verify_dataset_integrity(str(folder), num_processes=1)
+
+
 def test_nnunet_takes_channels_that_are_no_colours_one_by_one(make_data, labelled, tmp_path):
     from dataclasses import replace
 
@@ -277,3 +308,27 @@ def test_napari_layers_are_integers_it_takes_for_labels(export):
     assert lines[0] == "file,quality,agreement,im_share,confidence"
     assert lines[1].startswith("u 0.png,,")
     assert lines[2].startswith("u 1.png,0.75,")
+
+
+def test_napari_opens_labels_and_what_it_saves_comes_back(export):
+    components = pytest.importorskip("napari.components", reason="napari is not installed")
+    from napari.layers import Labels
+    from napari.plugins import _initialize_plugins
+    from napari.plugins.io import save_layers
+
+    about, found, out = export(write_napari)
+    _initialize_plugins()
+    viewer = components.ViewerModel()
+    for path in sorted(out.rglob("*.tif")):
+        (layer,) = viewer.open(str(path), plugin="napari")
+        assert isinstance(layer, Labels)
+        path.unlink()
+        save_layers(str(path), [layer], plugin="napari")
+    back = napari_back(out, about.card)
+    for one in found:
+        drawn = back[one.name](SIZE)
+        expected = one.prediction.mask.reshape(-1, *SIZE)
+        if about.card.task != "multiclass":
+            expected = expected * foreground_value(about.card)
+        np.testing.assert_array_equal(drawn.planes, expected)
+        np.testing.assert_array_equal(drawn.im, one.prediction.im)

@@ -19,8 +19,11 @@ def export_model(
     ] = "onnx",
     approach: Approach = None,
     seed: Seed = None,
-    license: Annotated[
-        str | None, typer.Option(help="Of the model, for its card; e.g. CC-BY-4.0.")
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            "--licence", "--license", help="Of the model, for the model card, e.g. CC-BY-4.0."
+        ),
     ] = None,
 ) -> None:
     """Write the ensemble as one file that needs no run folder, and a model card beside it."""
@@ -32,7 +35,7 @@ def export_model(
     chosen = choose(opened, approach=approach, seed=seed)
     say(f"Exporting {chosen}")
     with console.status("tracing the networks and comparing with PyTorch"):
-        done = export(opened, out, chosen=chosen, format=format, license=license)
+        done = export(opened, out, chosen=chosen, format=format, licence=licence)
     for line in (
         f"On {done.images} validation images, it says what PyTorch says: probabilities differ by "
         f"at most {done.difference:.1g} ({done.resized:.1g} on average where images are resized), "

@@ -155,7 +155,10 @@ def export_run(
     approach: Approach = None,
     seed: Seed = None,
     licence: Annotated[
-        str | None, typer.Option(help="Of the model, for the model card, e.g. CC-BY-4.0.")
+        str | None,
+        typer.Option(
+            "--licence", "--license", help="Of the model, for the model card, e.g. CC-BY-4.0."
+        ),
     ] = None,
     scale: Scale = "auto",
     device: Device = "auto",

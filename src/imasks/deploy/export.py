@@ -22,23 +22,23 @@ from numpy.typing import NDArray
 from imasks.data.arrays import load_arrays
 from imasks.data.files import atomic, write_text
 from imasks.deploy.about import INPUT, About
-from imasks.deploy.card import model_card
+from imasks.deploy.exported import Exported
 from imasks.deploy.extras import needed
 from imasks.deploy.graph import EnsembleGraph, said
 from imasks.deploy.onnx_predictor import as_input
-from imasks.deploy.record import Exported, record_of
 from imasks.errors import UserError
 from imasks.runs.choice import Chosen
+from imasks.runs.model_card import FILE as CARD
+from imasks.runs.model_card import model_card
 from imasks.runs.predictor import Predictor, predictor_of
 from imasks.runs.run import Run
 
 FILES = {"onnx": "model.onnx", "torch": "model.pt2"}
-CARD = "MODEL_CARD.md"
 OPSET = 20
 CHECKED = 4
 """Validation images that a file is compared with PyTorch on."""
 LIMITS = {"difference": 1e-3, "resized": 5e-3, "pixels": 1e-2}
-"""What :class:`imasks.deploy.record.Exported` may have at most. Resized pixels may come out one
+"""What :class:`imasks.deploy.exported.Exported` may have at most. Resized pixels may come out one
 grey level apart, which single probabilities, and decisions on the edge, may follow further."""
 
 Ask = Callable[[NDArray[Any]], Mapping[str, NDArray[Any]]]
@@ -46,7 +46,7 @@ _AXES = {0: "batch", 1: "height", 2: "width"}
 
 
 def export_model(
-    run: Run, out: Path, *, chosen: Chosen, format: str = "onnx", license: str | None = None
+    run: Run, out: Path, *, chosen: Chosen, format: str = "onnx", licence: str | None = None
 ) -> Exported:
     """Write an ensemble as one file, and the model card beside it.
 
@@ -55,7 +55,7 @@ def export_model(
         out: the folder for ``model.onnx`` or ``model.pt2``, and ``MODEL_CARD.md``.
         chosen: what :func:`imasks.runs.choice.choose` found.
         format: "onnx" or "torch".
-        license: of the model, for the card.
+        licence: of the model, for the card.
 
     Raises:
         UserError: there is no such format, a library is missing, or the file says something else
@@ -85,7 +85,8 @@ def export_model(
             _write_torch(program, about, temp)
             found = _compared(graph, images, lambda x: _in_torch(program, graph, x))
     done = Exported(file=file, card=out / CARD, images=len(images), **found)
-    write_text(done.card, model_card(record_of(run, chosen, about, done, license=license)))
+    lines = list(done.lines(about, run.config.points))
+    write_text(done.card, model_card(run, chosen, export=lines, licence=licence))
     return done
 
 
@@ -177,7 +178,7 @@ def _compared(graph: EnsembleGraph, images: NDArray[Any], ask: Ask) -> dict[str,
     """Compare what a file says with PyTorch, at the training size and at another.
 
     Returns:
-        What :class:`imasks.deploy.record.Exported` has of it.
+        What :class:`imasks.deploy.exported.Exported` has of it.
 
     Raises:
         UserError: one of the differences is too large.

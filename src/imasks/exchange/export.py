@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from numpy.typing import NDArray
@@ -16,10 +17,10 @@ from imasks.data.files import ordered, read_image, reason_of, write_text
 from imasks.data.folder import Dataset, Sample, open_dataset
 from imasks.errors import UserError
 from imasks.exchange.labelled import About, Labelled
-from imasks.exchange.model_card import FILE, Exported, model_card
 from imasks.exchange.registry import find_format
 from imasks.exchange.sheets import INCONSISTENCY
 from imasks.runs.choice import Chosen
+from imasks.runs.model_card import FILE, count, model_card, plain
 from imasks.runs.predictor import Predictor
 from imasks.runs.run import Run
 
@@ -39,6 +40,37 @@ class Export:
     chosen: Chosen
     predictor: Predictor
     dataset: Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What an export holds.
+
+    Args:
+        format: its name.
+        says: the numbers of every image, see `imasks.exchange.labelled.Labelled.says`.
+        skipped: images that could not be predicted, each with the reason.
+    """
+
+    format: str
+    says: Sequence[Mapping[str, float]]
+    skipped: Sequence[tuple[str, str]]
+
+    def lines(self) -> Iterator[str]:
+        """Write lines of a model card."""
+        yield f"Format: {self.format}; {count(len(self.says), 'image')}, not checked by anyone."
+        for key, name in (
+            ("agreement", "Agreement of the networks (share of pixels)"),
+            ("im_share", "Share of pixels in the inconsistency masks"),
+            ("quality", "Predicted quality"),
+        ):
+            numbers = [one[key] for one in self.says if key in one]
+            if numbers:
+                low, high = min(numbers), max(numbers)
+                yield f"{name}: mean {fmean(numbers):.3f}, from {low:.3f} to {high:.3f}."
+        if self.skipped:
+            yield f"Left out: {count(len(self.skipped), 'image')}:"
+            yield from (f"  {plain(name)}: {plain(reason)}" for name, reason in self.skipped)
 
 
 def data_for(run: Run, folder: Path | None) -> Dataset:
@@ -124,8 +156,8 @@ def export(
                 remedy="Give images like those that were trained on.",
             )
         exported = Exported(format=format_name, says=says, skipped=skipped)
-        card = model_card(what.run, what.chosen, about, exported, licence=licence)
-        write_text(temp / FILE, card)
+        lines = [f"Images of {plain(about.card.name)}.", *exported.lines()]
+        write_text(temp / FILE, model_card(what.run, what.chosen, export=lines, licence=licence))
         if out.exists():
             out.rmdir()  # it is empty
         temp.rename(out)
