@@ -9,6 +9,7 @@ import torch
 from hypothesis import settings
 
 from imasks.cli import main
+from imasks.cli.screen import console
 from imasks.models.optional import _import_torchvision
 
 # torchmetrics, a referee of some tests, imports torchvision where it is installed
@@ -58,7 +59,8 @@ def imasks(monkeypatch, capsys):
 
     def run(*words: object) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["imasks", *map(str, words)])
-        monkeypatch.setenv("COLUMNS", "400")  # paths on one line
+        monkeypatch.setattr(console, "width", 400)  # paths on one line
+        monkeypatch.setenv("COLUMNS", "400")  # of other consoles
         try:
             main()
             code = 0

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from imasks.api import load, make_options
 from imasks.approaches.ladders import LADDERS
 from imasks.approaches.presets import PRESETS
+from imasks.approaches.recipes import APPROACHES
 from imasks.data.prepare import Preparation
 from imasks.errors import UserError
 from imasks.jobs import in_order
@@ -156,6 +157,25 @@ def test_worker_processes_train_a_network_of_ones_own(tiny_dataset, tmp_path, ti
     assert plan_run(tiny_dataset, tmp_path / "run", **what).config == run.config
     image = next((tiny_dataset.folder / "test" / "images").iterdir())
     assert load(tmp_path / "run").predict(image).shape == (32, 32)
+
+
+@pytest.mark.slow
+@needs_encoders
+def test_every_approach_works_with_mixed_architectures(tiny_dataset, tmp_path, tiny):
+    options = dataclasses.replace(
+        tiny, width=None, steps=2, encoder="unet,test_vit", candidates=2, graders=1,
+        filter=False, pretrained=False,
+    )  # fmt: skip
+    run = plan_run(
+        tiny_dataset, tmp_path / "run", approaches=list(APPROACHES), seeds=[0], options=options
+    )
+    work(run, workers=1, console=Console(quiet=True))
+    assert {one.approach for one in run.outcomes() if one.complete} == set(APPROACHES)
+    for line in run.plan.lines:
+        for generation in line.generations:
+            networks = [load_network(run.store.folder(job)) for job in generation.fits]
+            kinds = [type(one).__name__ for one in networks]
+            assert kinds == ["UNet", "VitNetwork"], line.approach.name
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from imasks.runs.colors import legend
 from imasks.runs.predictions import predict_files
 from imasks.runs.predictor import predictor_of
 from imasks.runs.records import results_csv, results_markdown
+from imasks.runs.report import write_report
 from imasks.runs.run import open_run, plan_run, work
 from imasks.runs.tables import results_table
 from imasks.tasks.points import draw_places, find_places
@@ -157,3 +158,8 @@ def test_an_unknown_ladder_of_a_card_is_named(nuclei, tiny, tmp_path):
     strange = dataclasses.replace(data, card=dataclasses.replace(data.card, ladder="mars"))
     with pytest.raises(UserError, match=r"no such ladder \(found: mars\)"):
         plan_run(strange, tmp_path / "run", approaches=["LDT"], seeds=[0], options=tiny)
+
+
+def test_the_report_shows_pseudo_labels_with_points(run):
+    page = next(path for path in write_report([run]) if path.suffix == ".html")
+    assert "against the truth" in page.read_text(encoding="utf-8")

@@ -205,6 +205,6 @@ def label_score(pseudo: PseudoLabels, row: int, truth: np.ndarray, task: Task) -
     if (seen == IGNORE).all():
         return None
     labels = torch.from_numpy(np.array(pseudo.labels[row])[None])
-    overlaps = task.overlaps(labels, torch.from_numpy(seen[None]))
-    score = float(task.scores(overlaps)[task.primary][0])
+    tally = task.tally(labels, torch.from_numpy(seen[None]))
+    score = float(task.scores(tally)[task.primary][0])
     return None if np.isnan(score) else score
