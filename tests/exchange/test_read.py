@@ -459,6 +459,28 @@ def test_label_studio(tmp_path, pictures, write):
         read("labelstudio", path, images=images)
 
 
+def test_labelstudio_regions_of_several_labels_and_annotations_of_several_people(
+    tmp_path, pictures, write
+):
+    images = pictures("a.png")
+    size = {"original_width": 10, "original_height": 8, "image_rotation": 0}
+    corners = {"points": [[20, 12.5], [60, 12.5], [60, 50], [20, 50]]}
+
+    def annotated(*names, **more):
+        value = {**corners, "polygonlabels": names}
+        return {"result": [{"type": "polygonlabels", "value": value, **size}], **more}
+
+    both = [annotated("cell"), annotated("cell", "dirt"), annotated("dust", was_cancelled=True)]
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps([{"data": {"image": "a.png"}, "annotations": both}]))
+    report, out = write(read("labelstudio", path, images=images, task="multilabel"))
+    assert read_card(out).classes == ("cell", "dirt")
+    assert not report.notes
+    for name in ("cell", "dirt"):
+        shown = read_mask(out / "labeled" / "masks" / name / "a.png") > 0
+        np.testing.assert_array_equal(shown, box(1, 2, 4, 6) > 0)
+
+
 def test_folders(pictures, write):
     images = pictures("a.png", "b.png", "c.png", folder="set/images")
     masks = images.parent / "masks"

@@ -143,14 +143,14 @@ def _sheet(path: Path, task: Mapping[str, Any], left_out: Counter[str]) -> Sheet
         if kind in ("choices", "textarea", "rating", "relation", "number", "taxonomy"):
             continue  # of the whole image
         size = (int(one["original_height"]), int(one["original_width"]))
-        shape = _shape(path, name, value, size) if one.get("image_rotation", 0) == 0 else None
-        if shape is None:
-            turned = one.get("image_rotation", 0) != 0
+        turned = one.get("image_rotation", 0) != 0
+        made = [] if turned else _shapes(path, name, value, size)
+        if not made:
             left_out[
                 "on an image turned in Label Studio" if turned else f"{kind} have no area"
             ] += 1
         else:
-            shapes.append(shape)
+            shapes += made
             sizes.add(size)
     if len(sizes) > 1:
         raise ValueError(f"the regions of {name} are of several sizes")
@@ -163,12 +163,16 @@ def _sheet(path: Path, task: Mapping[str, Any], left_out: Counter[str]) -> Sheet
     )
 
 
-def _shape(path: Path, name: str, value: Mapping[str, Any], size: Size) -> Shape | None:
-    """Make a shape of a region, whose points are given in percent of the image's sides."""
+def _shapes(path: Path, name: str, value: Mapping[str, Any], size: Size) -> list[Shape]:
+    """Make a shape of a region for each of its labels; none of one that has no area."""
     key = next((one for one in value if one.endswith("labels")), None)
-    if key is None or not value[key]:
-        return None
-    label = str(value[key][0])
+    labels = [str(label) for label in value[key]] if key is not None else []
+    made = [_shape(path, name, value, label, size) for label in labels]
+    return [shape for shape in made if shape is not None]
+
+
+def _shape(path: Path, name: str, value: Mapping[str, Any], label: str, size: Size) -> Shape | None:
+    """Make a shape of a region, whose points are given in percent of the image's sides."""
     H, W = size
 
     def point(x: float, y: float) -> tuple[float, float]:
