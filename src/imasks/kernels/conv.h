@@ -25,20 +25,21 @@ struct NAME(row) {
 
 /* `pixels` pixels from `first` on, `vectors` vectors of output channels from `channel` on. */
 #define DEFINE_BLOCK(V, LANES)                                                                     \
-    INLINE void NAME(block_##V)(const struct NAME(row) *r, long first, long channel, const int pixels,         \
-                          const int vectors)                                                       \
+    INLINE void NAME(block_##V)(const struct NAME(row) *r, long first, long channel,               \
+                                const int pixels, const int vectors)                               \
     {                                                                                              \
         V sum[16];                                                                                 \
         UNROLL for (int i = 0; i < pixels * vectors; i++) sum[i] = zero_##V();                     \
-        const long cells = r->ci / PER;                                                              \
-        const U *w = r->weights + channel;                                                  \
+        const long cells = r->ci / PER;                                                            \
+        const U *w = r->weights + channel;                                                         \
         for (long tap = 0; tap < r->ntaps; tap++) {                                                \
-            const U *x = r->taps[tap] + first * cells;                    \
+            const U *x = r->taps[tap] + first * cells;                                             \
             for (long cell = 0; cell < cells; cell++, w += r->co)                                  \
                 UNROLL for (int p = 0; p < pixels; p++)                                            \
                     UNROLL for (int v = 0; v < vectors; v++)                                       \
                         sum[p * vectors + v] =                                                     \
-                            NAME(dot_##V)(sum[p * vectors + v], w + v * LANES, x + p * cells + cell);    \
+                            NAME(dot_##V)(sum[p * vectors + v], w + v * LANES,                     \
+                                          x + p * cells + cell);                                   \
         }                                                                                          \
         UNROLL for (int p = 0; p < pixels; p++) UNROLL for (int v = 0; v < vectors; v++)           \
         {                                                                                          \
@@ -50,20 +51,20 @@ struct NAME(row) {
                 total = relu_##V(total);                                                           \
             if (r->scale)                                                                          \
                 total = fma_##V(total, load_##V(r->scale + at), load_##V(r->shift + at));          \
-            NAME(narrow_##V)(r->out + (first + p) * r->co + at, total);                                  \
+            NAME(narrow_##V)(r->out + (first + p) * r->co + at, total);                            \
         }                                                                                          \
     }                                                                                              \
     /* A block of 12 sums hides the latency of the instruction. */                                 \
-    INLINE void NAME(pixels_##V)(const struct NAME(row) *r, long w, long channel, const int pixels,            \
-                           const int vectors)                                                      \
+    INLINE void NAME(pixels_##V)(const struct NAME(row) *r, long w, long channel,                  \
+                                 const int pixels, const int vectors)                              \
     {                                                                                              \
         long first = 0;                                                                            \
         for (; first + pixels <= w; first += pixels)                                               \
-            NAME(block_##V)(r, first, channel, pixels, vectors);                                         \
+            NAME(block_##V)(r, first, channel, pixels, vectors);                                   \
         for (; first + 4 <= w; first += 4)                                                         \
-            NAME(block_##V)(r, first, channel, 4, vectors);                                              \
+            NAME(block_##V)(r, first, channel, 4, vectors);                                        \
         for (; first < w; first++)                                                                 \
-            NAME(block_##V)(r, first, channel, 1, vectors);                                              \
+            NAME(block_##V)(r, first, channel, 1, vectors);                                        \
     }
 #if WIDE
 DEFINE_BLOCK(v16, 16)
@@ -206,8 +207,8 @@ int NAME(conv)(const E *x, const float *weight, const float *bias, long n, long 
     return failed;
 }
 
-/* A row as cells of neighbouring pixels: to[j] = from[first + PER j] and its right neighbours in the
- * cell, zero outside of the row, c channels a pixel. */
+/* A row as cells of neighbouring pixels: to[j] = from[first + PER j] and its right neighbours in
+ * the cell, zero outside of the row, c channels a pixel. */
 static void NAME(cells)(const E *from, long w, long c, long first, long cells, U *to)
 {
     for (long j = 0; j < cells; j++, to += c) {
@@ -231,7 +232,7 @@ struct NAME(sums_of) {
 
 /* Sums over rows for 8 input channels and some output channels and rows of the kernel. */
 #define DEFINE_SUMS(V, LANES)                                                                      \
-    INLINE void NAME(sums_##V)(const struct NAME(sums_of) *s, const int downs, const int vectors)                 \
+    INLINE void NAME(sums_##V)(const struct NAME(sums_of) *s, const int downs, const int vectors)  \
     {                                                                                              \
         V sum[24];                                                                                 \
         UNROLL for (int d = 0; d < downs; d++) UNROLL for (int i = 0; i < 8; i++)                  \
@@ -239,13 +240,13 @@ struct NAME(sums_of) {
                 load_##V(s->dw + d * s->next_down + i * s->next_in + v * LANES);                   \
         for (long band = 0; band < s->bands; band++)                                               \
             for (long row = 0; row < s->rows; row++) {                                             \
-                const U *x = s->x + band * s->xband + row * s->xrow;                        \
-                const U *g = s->g + band * s->gband + row * s->grow;                        \
+                const U *x = s->x + band * s->xband + row * s->xrow;                               \
+                const U *g = s->g + band * s->gband + row * s->grow;                               \
                 for (long j = 0; j < s->cells; j++, x += s->ci, g += s->co)                        \
                     UNROLL for (int d = 0; d < downs; d++) UNROLL for (int i = 0; i < 8; i++)      \
                         UNROLL for (int v = 0; v < vectors; v++)                                   \
                             sum[(d * 8 + i) * vectors + v] =                                       \
-                                NAME(dot_##V)(sum[(d * 8 + i) * vectors + v], g + v * LANES,             \
+                                NAME(dot_##V)(sum[(d * 8 + i) * vectors + v], g + v * LANES,       \
                                         x + d * s->xrow + i);                                      \
             }                                                                                      \
         UNROLL for (int d = 0; d < downs; d++) UNROLL for (int i = 0; i < 8; i++)                  \
