@@ -27,7 +27,7 @@ def demo(
         "imasks-demo"
     ),
 ) -> None:
-    """Draw small images, train, compare and picture: a few minutes, no data needed."""
+    """Draw small images, train, compare and picture: 3 to 8 minutes, no data needed."""
     from imasks.data.folder import open_dataset
     from imasks.demo import APPROACHES, LABELED, OPTIONS, UNLABELED, draw
 
