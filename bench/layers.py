@@ -1,9 +1,10 @@
 """The convolutions of one training step, layer by layer: oneDNN's, ours, and the arithmetic floor.
 
-    python bench/layers.py [--batch 16] [--size 48 64] [--width 0.5] [--ghz 3.4]
+    python bench/layers.py [--batch 16] [--size 48 64] [--width 0.5] [--dtype bfloat16]
 
-One thread, bfloat16. The floor is 32 multiplications and additions a cycle, as AVX-512 BF16 has
-them. Times are the fastest of many calls; batch and size are those of the images.
+One thread. The floor takes as many multiplications a second as a large product of float32 matrices
+reaches here, twice as many in bfloat16 where the processor multiplies it. Times are the fastest of
+many calls; batch and size are those of the images.
 """
 
 from __future__ import annotations
@@ -26,17 +27,19 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, nargs=2, default=[48, 64])
     parser.add_argument("--width", type=float, default=0.5)
-    parser.add_argument("--ghz", type=float, default=3.4)
+    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     network = make_unet(
         UNetConfig(in_channels=3, outputs=1, width=asked.width), torch.device("cpu")
     )
     shapes = shapes_of(network, asked.size)
+    dtype = getattr(torch, asked.dtype)
+    speed = multiplications() * (2 if dtype == torch.bfloat16 and pairs() else 1)
     totals = torch.zeros(7)
     for ci, co, side, h, w in shapes:
-        floor = asked.batch * h * w * ci * co * side**2 / 32 / asked.ghz / 1e6
-        times = torch.tensor([floor, *layer(asked.batch, ci, co, side, h, w)])
+        floor = asked.batch * h * w * ci * co * side**2 / speed * 1000
+        times = torch.tensor([floor, *layer(dtype, asked.batch, ci, co, side, h, w)])
         totals += times
         print(
             f"{ci:4d} to {co:4d}, {side} x {side}, {h:4d} x {w:<4d}", *map("{:7.3f}".format, times)
@@ -64,13 +67,24 @@ def shapes_of(network: torch.nn.Module, size: list[int]) -> list[tuple[int, int,
     return found
 
 
-def layer(n: int, ci: int, co: int, side: int, h: int, w: int) -> list[float]:
+def multiplications() -> float:
+    """How many multiplications and additions a second a large float32 product reaches."""
+    a = torch.rand(2000, 2000)
+    return 2000**3 / best(lambda: a @ a, 10) * 1000
+
+
+def pairs() -> bool:
+    """Whether the processor multiplies bfloat16."""
+    return ops._pairs()
+
+
+def layer(dtype: torch.dtype, n: int, ci: int, co: int, side: int, h: int, w: int) -> list[float]:
     """Time one layer, ms: ours forward, to the input, to the weights; oneDNN's likewise."""
-    x = torch.randn(n, ci, h, w).bfloat16().contiguous(memory_format=LAST)
-    g = torch.randn(n, co, h, w).bfloat16().contiguous(memory_format=LAST)
+    x = torch.randn(n, ci, h, w).to(dtype).contiguous(memory_format=LAST)
+    g = torch.randn(n, co, h, w).to(dtype).contiguous(memory_format=LAST)
     weight, bias = torch.randn(co, ci, side, side), torch.randn(co)
     weight = weight.contiguous(memory_format=LAST)
-    half, half_bias = weight.bfloat16(), bias.bfloat16()
+    half, half_bias = weight.to(dtype), bias.to(dtype)
     both = best(lambda: ops._convolve_back(g, x, weight, by_x=True))
     by_weight = best(lambda: ops._convolve_back(g, x, weight, by_x=False))
 

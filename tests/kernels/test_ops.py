@@ -236,3 +236,22 @@ def test_what_is_no_number_stays_so(dtype, training):
     bf16 = dtype == torch.bfloat16
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         assert stage.train(training)(x).isnan().any()
+
+
+@pytest.mark.parametrize("size", [(56, 64), (64, 40), (24, 24)])
+def test_sizes_that_do_not_halve_are_refused(size):
+    network = make_unet(UNetConfig(in_channels=3, outputs=1, width=0.5), torch.device("cpu"))
+    with pytest.raises(ValueError, match="multiples of 16"):
+        network(torch.zeros(2, 3, *size))
+
+
+def test_other_channels_are_refused():
+    network = make_unet(UNetConfig(in_channels=8, outputs=1, width=0.5), torch.device("cpu"))
+    with pytest.raises(ValueError, match="16 channels meet a convolution of 8"):
+        network(torch.zeros(2, 16, 32, 32))
+
+
+def test_a_skip_of_another_size_is_refused():
+    x, skip = torch.zeros(1, 8, 4, 4), torch.zeros(1, 8, 8, 10)
+    with pytest.raises(ValueError, match="cannot add"):
+        ops.grow_and_add(x, skip)

@@ -37,6 +37,7 @@ _TYPES: dict[str, Any] = {
     "i": ctypes.c_int,
 }
 _NAMES = {torch.float32: "f32", torch.bfloat16: "bf16"}
+_REMEDY = "heights and widths of images must be multiples of 16 for these networks"
 _MANY = 64  # channels above which oneDNN's float32 is faster than conv.c's
 
 
@@ -64,7 +65,15 @@ def stage(x: Tensor, convs: nn.ModuleList, norm: nn.BatchNorm2d) -> Tensor:
         x: [N, C, H, W].
         convs: with "same" padding and stride 1.
         norm: with running statistics; updated in training mode.
+
+    Raises:
+        ValueError: ``x`` has other channels than the first convolution takes.
     """
+    # The kernels read what they are told is there.
+    if x.shape[1] != convs[0].in_channels:
+        raise ValueError(
+            f"features of {x.shape[1]} channels meet a convolution of {convs[0].in_channels}"
+        )
     variables = [v for conv in convs for v in (conv.weight, conv.bias)]
     if norm.training and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
@@ -73,13 +82,26 @@ def stage(x: Tensor, convs: nn.ModuleList, norm: nn.BatchNorm2d) -> Tensor:
 
 
 def pool_and_keep(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the largest of every 2 x 2 pixels, and ``x`` for a skip."""
+    """Return the largest of every 2 x 2 pixels, and ``x`` for a skip.
+
+    Raises:
+        ValueError: height or width is odd.
+    """
+    if x.shape[2] % 2 or x.shape[3] % 2:
+        raise ValueError(f"cannot halve {tuple(x.shape[2:])} pixels: {_REMEDY}")
     pooled, kept = _Pool.apply(x)  # type: ignore[no-untyped-call]
     return pooled, kept
 
 
 def grow_and_add(x: Tensor, skip: Tensor) -> Tensor:
-    """Return ``x`` at twice its height and width (nearest) plus ``skip``."""
+    """Return ``x`` at twice its height and width (nearest) plus ``skip``.
+
+    Raises:
+        ValueError: ``skip`` has another shape than ``x`` grown.
+    """
+    n, c, h, w = x.shape
+    if skip.shape != (n, c, 2 * h, 2 * w):
+        raise ValueError(f"cannot add {tuple(skip.shape)} to {n, c, 2 * h, 2 * w}")
     out: Tensor = _Grow.apply(x, skip)  # type: ignore[no-untyped-call]
     return out
 
