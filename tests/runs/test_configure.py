@@ -7,11 +7,13 @@ import tomllib
 import pytest
 import tomli_w
 
+from imasks.approaches.recipes import APPROACHES
 from imasks.data.folder import open_dataset
 from imasks.errors import UserError
 from imasks.jobs import in_order
 from imasks.runs import configure as module
 from imasks.runs.config import changed_versions, read_config
+from imasks.runs.configure import asked_for
 from imasks.runs.options import Options
 from imasks.runs.run import default_workers, estimate, open_run, plan_run
 
@@ -55,6 +57,25 @@ def test_what_is_rare_is_asked_of_multiclass_tasks_only(tiny_dataset, tmp_path, 
     options = dataclasses.replace(tiny, im_label="rare")
     with pytest.raises(UserError, match=r"exclude one another \(found: task binary\)"):
         planned(tiny_dataset, tmp_path / "run", options, approaches=["IM"])
+
+
+def test_settings_of_one_approach_are_checked_too(tiny_dataset, tmp_path, tiny):
+    with pytest.raises(UserError, match=r"exclude one another \(found: task binary\)"):
+        planned(tiny_dataset, tmp_path / "run", tiny, approaches=["IM", "IM im-label=rare"])
+    with pytest.raises(UserError, match="more networks are to vote"):
+        planned(tiny_dataset, tmp_path / "run", tiny, approaches=["IM models=50"])
+    epochs = dataclasses.replace(tiny, steps=None, epochs=1)
+    with pytest.raises(UserError, match="equal steps need a number of steps"):
+        planned(tiny_dataset, tmp_path / "run", epochs, approaches=["LDT budget=equal-steps"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_all_may_stand_among_names(tiny_dataset):
+    names, lacking = asked_for(tiny_dataset, ["IM im-label=mean", " All", "LDT"])
+    assert set(APPROACHES) <= {*names, *lacking}
+    assert names[0] == "IM im-label=mean"
+    assert names[-1] == "LDT"
+    assert not set(names) & set(lacking)
 
 
 def test_numbers_get_their_own_type():

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -243,3 +243,25 @@ def test_pairs_are_counted_as_they_are_put_together(preset, name):
         seed=0,
     )
     assert cost.pairs_of(wanted, images) == sum(len(part) for part in parts)
+
+
+def test_settings_of_an_approach_change_its_generations_and_share_its_start():
+    names = ["IM", "IM im-label=mean", "IM models=3", "IM im-input=black im-label=ignore"]
+    by_name = lines("default", approaches=names)
+    assert list(by_name) == names
+    plain = by_name["IM"].generations
+    for name in names[1:]:
+        start, first, *_ = by_name[name].generations
+        assert start.fits == plain[0].fits
+        assert not {job.key for job in first.fits} & {job.key for job in plain[1].fits}
+    assert by_name["IM models=3"].how.models == 3
+    assert by_name["IM im-label=mean"].generations[1].label.params["extra"] == "mean"
+    assert by_name["IM im-input=black im-label=ignore"].generations[1].fits[0].params[
+        "policy"
+    ] == asdict(Policy(input="black", label="ignore", filter=False))
+
+
+def test_equal_steps_for_one_approach():
+    by_name = lines("default", approaches=["LDT", "LDT budget=equal-steps"], generations=2)
+    short, long = (line.generations[0].fits[0] for line in by_name.values())
+    assert long.params["recipe"]["steps"] == 3 * short.params["recipe"]["steps"]

@@ -36,6 +36,8 @@ class Approach:
             by the true masks (an oracle: the ceiling of perfect EvalNets).
         teachers: supervised approaches whose candidates' masks EvalNets learn from; where pairs
             are chosen or judged by them.
+        changes: settings of its own, names and values, see :mod:`imasks.approaches.variants`; the
+            name says them too.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Approach:
     plain_copies: int = 0
     copies: Literal["evalnet", "truth"] | None = None
     teachers: tuple[str, ...] = ()
+    changes: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         learns = self.labels is not None or self.consistency is not None

@@ -14,6 +14,8 @@ from imasks.training.recipe import Recipe
 InputPolicy = Literal["black", "keep"]
 Sampling = Literal["plain", "balanced"]
 ClassWeights = Literal["none", "balanced"]
+Budget = Literal["network", "equal-steps"]
+Thresholds = Literal["ladder", "auto"]
 LabelPolicy = Literal["blank", "ignore", "mean", "soft", "weigh", "rare"]
 
 
@@ -94,13 +96,13 @@ class Preset:
     candidates: int = 5
     models: int = 2
     generations: int = 5
-    budget: Literal["network", "equal-steps"] = "network"
+    budget: Budget = "network"
     views: int = 3
     graders: int = 5
     grader: Recipe = field(default_factory=lambda: Recipe(min_steps=1))
     grader_width: float = 2.0
     loops: tuple[int, int] = (10, 3)
-    thresholds: Literal["ladder", "auto"] = "ladder"
+    thresholds: Thresholds = "ladder"
     quality: bool = False
     policy: Policy = field(default_factory=Policy)
     on_the_fly: bool = False

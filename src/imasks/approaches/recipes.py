@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 
 from imasks.approaches.approach import Approach
 from imasks.approaches.ladders import STRENGTHS
+from imasks.approaches.variants import split
 from imasks.errors import UserError
 
 APPROACHES: Mapping[str, Approach] = {
@@ -124,18 +126,29 @@ APPROACHES: Mapping[str, Approach] = {
 }
 
 
+def own_name(name: str) -> str:
+    """Return an approach's name without the settings that follow it."""
+    return " ".join(word for word in name.split() if "=" not in word)
+
+
 def find_approach(name: str) -> Approach:
-    """Look an approach up, whatever its capitals.
+    """Look an approach up, whatever its capitals; settings of its own may follow its name.
 
     Raises:
-        UserError: there is none of that name; it lists those there are.
+        UserError: there is none of that name; it lists those there are. Or a setting is wrong.
     """
+    name, changes = split(name)
     by_lower = {known.lower(): approach for known, approach in APPROACHES.items()}
-    found = by_lower.get(name.strip().lower())
+    found = by_lower.get(name.lower())
     if found is None:
         near = get_close_matches(name.lower(), by_lower, n=1)
         hint = f"Did you mean {by_lower[near[0]].name}? " if near else ""
         raise UserError(
             "there is no such approach", value=name, remedy=f"{hint}Known: {', '.join(APPROACHES)}."
         )
-    return found
+    if not changes:
+        return found
+    said = " ".join(f"{key}={value}" for key, value in changes)
+    return replace(
+        found, name=f"{found.name} {said}", summary=f"{found.summary} ({said})", changes=changes
+    )

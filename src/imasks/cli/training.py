@@ -73,7 +73,13 @@ def study(
     data: DataFolder,
     out: Out,
     approaches: Annotated[
-        str, typer.Option("--approaches", "-a", help="Names with commas, or `all`.")
+        str,
+        typer.Option(
+            "--approaches",
+            "-a",
+            help="Names with commas, or `all`; settings of their own may follow names: "
+            "IM+ im-label=mean.",
+        ),
     ] = "all",
     seeds: Annotated[int, typer.Option(help="Independent runs of everything.")] = 3,
     dry_run: DryRun = False,

@@ -98,7 +98,7 @@ def choose(run: Run, *, approach: str | None = None, seed: int | None = None) ->
         seed=line.seed,
         generation=generation.number,
         val=_val(run, generation),
-        fits=tuple(by_key[key] for key in ranked[: run.config.how.models]),
+        fits=tuple(by_key[key] for key in ranked[: line.how.models]),
         quality=quality if quality and run.store.done(quality) else None,
         done=sum(run.store.done(job) for job in jobs),
         jobs=len(jobs),

@@ -12,13 +12,16 @@ import torch
 from imasks.approaches.ladders import DEFAULT_LADDER, LADDERS, Ladder
 from imasks.approaches.presets import (
     PRESETS,
+    Budget,
     ClassWeights,
     InputPolicy,
     LabelPolicy,
     Preset,
     Sampling,
+    Thresholds,
 )
 from imasks.approaches.recipes import APPROACHES, find_approach
+from imasks.approaches.variants import varied
 from imasks.data.checksum import checksum
 from imasks.data.folder import Dataset
 from imasks.data.memory import cores
@@ -62,12 +65,8 @@ def configure(
         raise UserError("no seed is given", remedy="Give seeds, at least 1 of them.")
     networks = choose_networks(options)
     how = _preset(options, others=bool(networks))
-    if how.policy.label == "rare" and not TASKS[dataset.card.task].exclusive:
-        raise UserError(
-            "im_label 'rare' is about classes that exclude one another",
-            value=f"task {dataset.card.task}",
-            remedy="Use another --im-label, for example ignore or mean.",
-        )
+    for name in names:
+        _check_how(varied(how, find_approach(name).changes), dataset)
     if dataset.card.points:
         need_opencv()
     preparation = plan_preparation(
@@ -105,6 +104,21 @@ def configure(
         review=dataset.review,
         networks=fitted(networks, in_channels=preparation.channels, outputs=outputs),
     )
+
+
+def _check_how(how: Preset, dataset: Dataset) -> None:
+    if how.policy.label == "rare" and not TASKS[dataset.card.task].exclusive:
+        raise UserError(
+            "im_label 'rare' is about classes that exclude one another",
+            value=f"task {dataset.card.task}",
+            remedy="Use another --im-label, for example ignore or mean.",
+        )
+    if how.budget == "equal-steps" and how.recipe.steps is None:
+        raise UserError(
+            "equal steps need a number of steps",
+            value="budget = equal-steps, trained in epochs",
+            remedy="Give --steps.",
+        )
 
 
 def complete(
@@ -163,21 +177,24 @@ def check_needs(dataset: Dataset, name: str) -> None:
 
 
 def asked_for(dataset: Dataset, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Resolve "all" as the only name to all approaches that a data set has the images for.
+    """Resolve "all" among names to all approaches that a data set has the images for.
 
     Returns:
-        The names, as they are if they are not "all"; and those left out, with the reason.
+        The names, as they are but for "all"; and those that it leaves out, with the reason.
     """
-    if [name.strip().lower() for name in names] != [ALL]:
-        return list(names), {}
-    possible, lacking = [], {}
-    for name in APPROACHES:
-        try:
-            check_needs(dataset, name)
-            possible.append(name)
-        except UserError as error:
-            lacking[name] = error.what
-    return possible, lacking
+    found: list[str] = []
+    lacking = {}
+    for asked in names:
+        if asked.strip().lower() != ALL:
+            found.append(asked)
+            continue
+        for name in APPROACHES:
+            try:
+                check_needs(dataset, name)
+                found.append(name)
+            except UserError as error:
+                lacking[name] = error.what
+    return found, lacking
 
 
 def workers_for(options: Options, how: Preset, device: str) -> int:
@@ -255,25 +272,19 @@ def _preset(options: Options, *, others: bool) -> Preset:
     )
     changes = _given(
         models=options.models,
-        budget=_choice("budget", options.budget, ("network", "equal-steps")),
+        budget=_choice("budget", options.budget, get_args(Budget)),
         sampling=_choice("sampling", options.sampling, get_args(Sampling)),
         class_weights=_choice("class_weights", options.class_weights, get_args(ClassWeights)),
         views=options.views,
         graders=options.graders,
         quality=options.quality,
-        thresholds=_choice("thresholds", options.thresholds, ("auto", "ladder")),
+        thresholds=_choice("thresholds", options.thresholds, get_args(Thresholds)),
         generations=options.generations,
         candidates=options.candidates,
         start_candidates=options.candidates
         if options.start_candidates is None
         else options.start_candidates,
     )
-    if changes.get("budget") == "equal-steps" and recipe.steps is None:
-        raise UserError(
-            "equal steps need a number of steps",
-            value=f"preset {options.preset}",
-            remedy="Give --steps.",
-        )
     return replace(preset, recipe=recipe, grader=grader, policy=policy, **changes)
 
 

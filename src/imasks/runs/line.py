@@ -11,7 +11,9 @@ from typing import Any
 from imasks.approaches.approach import Approach
 from imasks.approaches.generation import sources, to_json, width
 from imasks.approaches.ladders import STRENGTHS
+from imasks.approaches.presets import Preset
 from imasks.approaches.recipes import find_approach
+from imasks.approaches.variants import varied
 from imasks.jobs import Job
 from imasks.models.evalnet import EvalNetConfig
 from imasks.models.networks import NetworkConfig, to_record
@@ -53,9 +55,17 @@ class Generation:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One approach with one seed, generation by generation."""
+    """One approach with one seed, generation by generation.
+
+    Args:
+        approach: what is trained.
+        how: the run's preset with the approach's own settings.
+        seed: of everything that is random.
+        generations: from the start on.
+    """
 
     approach: Approach
+    how: Preset
     seed: int
     generations: tuple[Generation, ...]
 
@@ -67,8 +77,10 @@ class Line:
 
 def draw_line(approach: Approach, seed: int, config: RunConfig, prepare: Job) -> Line:
     """List the jobs of one approach and seed."""
+    how = varied(config.how, approach.changes)
+    config = replace(config, how=how)
     generations = tuple(_generations(approach, seed, config, prepare))
-    return Line(approach=approach, seed=seed, generations=generations)
+    return Line(approach=approach, how=how, seed=seed, generations=generations)
 
 
 def _generations(

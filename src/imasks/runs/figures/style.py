@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from imasks.approaches.recipes import APPROACHES
+from imasks.approaches.recipes import APPROACHES, own_name
 
 # Okabe and Ito's colours without yellow, which white paper swallows, and black, which is for levels
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -72,7 +72,8 @@ def looks(names: Iterable[str]) -> Mapping[str, Look]:
 
 def _is_level(name: str) -> bool:
     """Tell whether an approach has no generations, so that it is drawn as a horizontal line."""
-    return name in APPROACHES and APPROACHES[name].start is None
+    approach = APPROACHES.get(own_name(name))
+    return approach is not None and approach.start is None
 
 
 def listed(names: Iterable[str]) -> str:

@@ -168,10 +168,9 @@ def _creation(run: Run) -> Iterator[Drawn]:
 
 def _generations(run: Run) -> Iterator[Drawn]:
     task, colors = _task_and_colors(run)
-    kept = run.config.how.policy.input == "keep"
     unlike = " This run shows its networks the whole image and ignores these pixels in the loss."
     for line, shown in sources.courses(run):
-        name = line.approach.name
+        name, kept = line.approach.name, line.how.policy.input == "keep"
         shares = [
             f"generation {steps[0].generation}: {listed(f'{s.region.mean():.1%}' for s in steps)}"
             for steps in zip(*(one.labelled for one in shown), strict=True)

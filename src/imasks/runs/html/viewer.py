@@ -83,7 +83,7 @@ def viewer_of(
 
 def _strand(run: Run, thread: Thread, columns: Sequence[Sequence[Frame]]) -> Strand:
     """Put the frames of every image, by generation, together."""
-    black = _cuts(thread) and run.config.how.policy.input == "black"
+    black = _cuts(thread) and thread.line.how.policy.input == "black"
     seen = "Input: the image as networks see it before augmentation"
     if black:
         seen += ", black where it is in doubt"

@@ -1,0 +1,111 @@
+"""Approaches with settings of their own, so that a study compares settings from shared starts.
+
+"IM im-label=mean" is IM with ``Policy.label`` "mean", whatever the rest of the study does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, get_args
+
+from imasks.approaches.presets import (
+    Budget,
+    ClassWeights,
+    InputPolicy,
+    LabelPolicy,
+    Preset,
+    Sampling,
+    Thresholds,
+)
+from imasks.errors import UserError
+
+Changes = tuple[tuple[str, str], ...]  # names and values, as typed
+
+
+def _one_of(choices: Any) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in get_args(choices):
+            raise ValueError(f"one of {', '.join(get_args(choices))}")
+        return text
+
+    return read
+
+
+def _switch(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise ValueError("on or off")
+    return text == "on"
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise ValueError("a whole number of at least 1")
+    return int(text)
+
+
+_POLICY: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+    "im-input": ("input", _one_of(InputPolicy)),
+    "im-label": ("label", _one_of(LabelPolicy)),
+    "filter": ("filter", _switch),
+}
+_PRESET: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+    "models": ("models", _count),
+    "views": ("views", _count),
+    "thresholds": ("thresholds", _one_of(Thresholds)),
+    "budget": ("budget", _one_of(Budget)),
+    "sampling": ("sampling", _one_of(Sampling)),
+    "class-weights": ("class_weights", _one_of(ClassWeights)),
+}
+SETTINGS = (*_POLICY, *_PRESET)
+
+
+def split(name: str) -> tuple[str, Changes]:
+    """Take a name such as "IM im-label=mean" apart.
+
+    Returns:
+        The approach's own name, and the changes by name, in the order of ``SETTINGS``.
+
+    Raises:
+        UserError: a setting is not known, is given twice, or cannot have this value.
+    """
+    words = name.split()
+    plain = [word for word in words if "=" not in word]
+    pairs = [(key.lower(), value.lower()) for key, _, value in (w.partition("=") for w in words)
+             if value]  # fmt: skip
+    if len(plain) + len(pairs) != len(words) or words[: len(plain)] != plain:
+        raise UserError(
+            "settings follow the name of an approach as NAME=VALUE",
+            value=name,
+            remedy='For example "IM im-label=mean models=3".',
+        )
+    changes = dict(pairs)
+    if len(changes) != len(pairs):
+        raise UserError("a setting is given twice", value=name, remedy="Leave one of them out.")
+    for key, value in pairs:
+        if key not in SETTINGS:
+            raise UserError(
+                "no approach has a setting of its own of this name",
+                value=f"{key} in {name}",
+                remedy=f"Use {', '.join(SETTINGS)}; others are options of the whole study.",
+            )
+        try:
+            (_POLICY | _PRESET)[key][1](value)  # type: ignore[operator]
+        except ValueError as error:
+            raise UserError(
+                f"{key} must be {error}", value=f"{value} in {name}", remedy="Change it."
+            ) from None
+    return " ".join(plain), tuple((key, changes[key]) for key in SETTINGS if key in changes)
+
+
+def varied(how: Preset, changes: Changes) -> Preset:
+    """Return the preset with what an approach changes of it.
+
+    Raises:
+        UserError: the result cannot be trained, see :class:`imasks.approaches.presets.Preset`.
+    """
+    policy, preset = (
+        {table[key][0]: table[key][1](value) for key, value in changes if key in table}
+        for table in (_POLICY, _PRESET)
+    )
+    return replace(how, policy=replace(how.policy, **policy), **preset)
