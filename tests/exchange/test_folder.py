@@ -8,7 +8,7 @@ from imasks.errors import UserError
 from imasks.exchange.folder import Shares, assign, write_folder
 from imasks.exchange.instances import read_instances
 from imasks.exchange.source import Entry, ReadOptions
-from imasks.prepare.folder import MARK
+from imasks.prepare.staged import MARK
 from tests.prepare.layouts import snapshot
 
 

@@ -8,8 +8,8 @@ from filelock import FileLock
 from imasks.data.folder import open_dataset
 from imasks.errors import UserError
 from imasks.prepare import isic2018
-from imasks.prepare.folder import MARK
 from imasks.prepare.source import tree
+from imasks.prepare.staged import MARK
 from tests.prepare.layouts import noise, save, snapshot
 
 

@@ -9,7 +9,7 @@ from imasks.data.check import check_folder
 from imasks.data.files import read_image, read_mask
 from imasks.data.folder import open_dataset
 from imasks.errors import UserError
-from imasks.prepare.folder import MARK
+from imasks.prepare.staged import MARK
 from imasks.prepare.suim import crop_boxes, decode_colors
 from imasks.runs.configure import configure
 from imasks.runs.options import Options

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from imasks.data.card import CARD_NAME, Card, encode_mask, read_labels, shorten, write_card
@@ -23,11 +22,10 @@ from imasks.data.files import atomic, ordered, read_image, reason_of, write_png,
 from imasks.data.folder import SPLITS, nfc, visible
 from imasks.errors import UserError
 from imasks.exchange.source import Entry, Source
-from imasks.prepare.folder import MARK
+from imasks.prepare.staged import already, check_same, not_ours, read_mark, staged, write_mark
 from imasks.runs.colors import default_colors
 
-# in the unfinished folder: what is written, of what, and by whom
-DONE, KEY, LOCK = "done", "import.json", ".lock"
+DONE, KEY = "done", "import.json"  # in the unfinished folder: what is written, and of what
 DEPENDS = {  # parts of what a finished folder is known by, in words
     "card": "classes or task differ",
     "asked": "wishes differ",
@@ -122,27 +120,17 @@ def write_folder(
     identity = {"splits": splits, **_identity(source)}
     if (made := _made_before(out, identity)) is not None:
         return made
-    out = out.resolve()
-    temp = out.with_name(f".{out.name}.importing")
-    try:
-        temp.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{out} cannot be made", value=error, remedy="Give a folder that you may write to."
-        ) from error
-    try:
-        with FileLock(temp / LOCK, timeout=0):
-            return _fill(temp, out, source, identity, on_progress)
-    except Timeout as error:
-        raise UserError(
-            f"{out} is being prepared by another process",
-            remedy="Wait for it, or give another folder.",
-        ) from error
+    with staged(out, word="importing") as temp:
+        made = _fill(temp, source, identity, on_progress)
+        write_mark(temp, {"own": _digests(identity), **asdict(made)})
+        write_card(source.card, temp / CARD_NAME)
+        shutil.rmtree(temp / DONE)
+        (temp / KEY).unlink()
+    return made
 
 
 def _fill(
     temp: Path,
-    out: Path,
     source: Source,
     identity: Mapping[str, Any],
     on_progress: Callable[[int, int], None] | None,
@@ -166,14 +154,11 @@ def _fill(
     if not kept["labeled"]:
         shutil.rmtree(temp)
         raise _nothing_left(skipped)
-    made = Imported(
+    return Imported(
         counts={split: kept[split] for split in SPLITS if kept[split]},
         notes=(*source.notes, *_count_notes(records)),
         skipped=(*source.skipped, *skipped),
     )
-    write_text(temp / MARK, json.dumps({"own": _digests(identity), **asdict(made)}, indent=1))
-    _finish(temp, out, card)
-    return made
 
 
 def _made_before(out: Path, identity: Mapping[str, Any]) -> Imported | None:
@@ -182,26 +167,19 @@ def _made_before(out: Path, identity: Mapping[str, Any]) -> Imported | None:
     Raises:
         UserError: `out` holds something else, or was made of something else.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if (mark := read_mark(out)) is None:
         return None
     try:
-        mark = json.loads((out / MARK).read_text(encoding="utf-8"))
         before: dict[str, str] = dict(mark["own"])
         made = Imported(
             counts=mark["counts"],
-            notes=(f"{out} is prepared already: nothing to do.", *mark["notes"]),
+            notes=(already(out), *mark["notes"]),
             skipped=tuple((name, reason) for name, reason in mark["skipped"]),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{out} exists and is not empty", remedy="Give a new folder.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise not_ours(out) from error
     now = _digests(identity)
-    differs = [DEPENDS[key] for key in DEPENDS if before.get(key) != now[key]]
-    if differs:
-        raise UserError(
-            f"{out} was prepared from other files or with other options",
-            value=", ".join(differs),
-            remedy="Give another folder, or delete this one.",
-        )
+    check_same(out, [DEPENDS[key] for key in DEPENDS if before.get(key) != now[key]])
     return made
 
 
@@ -399,16 +377,6 @@ def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic(target) as temp:
         shutil.copyfile(source, temp)
-
-
-def _finish(temp: Path, out: Path, card: Card) -> None:
-    write_card(card, temp / CARD_NAME)
-    shutil.rmtree(temp / DONE)
-    (temp / KEY).unlink()
-    if out.exists():
-        out.rmdir()  # it is empty
-    temp.rename(out)
-    (out / LOCK).unlink()
 
 
 def _count_notes(records: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -15,16 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from imasks.data.card import CARD_NAME, Card, shorten, write_card
-from imasks.data.files import ordered, write_text
+from imasks.data.files import ordered
 from imasks.errors import UserError
 from imasks.prepare.source import Pair, check_outside
+from imasks.prepare.staged import (
+    LOCK,
+    already,
+    check_same,
+    not_ours,
+    read_mark,
+    staged,
+    write_mark,
+)
 
-MARK = "prepared.json"
 JOURNAL = ".journal.jsonl"
-LOCK = ".lock"
 
 Record = dict[str, Any]
 Records = Mapping[str, Record]
@@ -74,53 +79,30 @@ def write_folder(out: Path, work: Work, on_progress: Callable[[int, int], None])
         raise UserError("two images would get one name", remedy="Rename one of them.")
     whole = _digest([work.name, work.settings, sorted(stamps.items())])
     if (told := _made_before(out, work, whole)) is not None:
-        return (f"{out} is prepared already: nothing to do.", *told)
-    partial = out.resolve().with_name(f".{out.resolve().name}.preparing")
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{out} cannot be made", value=error, remedy="Give a folder that you may write to."
-        ) from error
-    try:
-        with FileLock(partial / LOCK, timeout=0):
-            records = _fill(partial, work, stamps, on_progress)
-            card, sentences = work.finish(records)
-            _sweep(partial, records)
-            write_card(card, partial / CARD_NAME)
-            mark = {"prepared": work.name, "settings": work.settings, "files": whole}
-            write_text(partial / MARK, json.dumps({**mark, "told": list(sentences)}, indent=1))
-            if out.exists():
-                out.rmdir()  # it is empty
-            whole_folder = partial.rename(out.resolve())
-            for hidden in (JOURNAL, LOCK):
-                (whole_folder / hidden).unlink()
-    except Timeout as error:
-        raise UserError(
-            f"{out} is being prepared by another process",
-            remedy="Wait for it, or give another folder.",
-        ) from error
+        return (already(out), *told)
+    with staged(out, word="preparing") as partial:
+        records = _fill(partial, work, stamps, on_progress)
+        card, sentences = work.finish(records)
+        _sweep(partial, records)
+        write_card(card, partial / CARD_NAME)
+        mark = {"prepared": work.name, "settings": work.settings, "files": whole}
+        write_mark(partial, {**mark, "told": list(sentences)})
+    (out / JOURNAL).unlink()
     return tuple(sentences)
 
 
 def _made_before(out: Path, work: Work, whole: str) -> Sequence[str] | None:
     """What was told when `out` was made of the same; None if there is nothing yet."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if (mark := read_mark(out)) is None:
         return None
-    if not out.is_dir():
-        raise UserError(f"{out} is a file", remedy="Give a new folder.")
     try:
-        mark = json.loads((out / MARK).read_text(encoding="utf-8"))
         made, told = mark["files"], [str(line) for line in mark["told"]]
         differs = _differences({"of": mark["prepared"], **mark["settings"]}, work)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{out} exists and is not empty", remedy="Give a new folder.") from error
+    except (KeyError, TypeError) as error:
+        raise not_ours(out) from error
     if made != whole:
-        raise UserError(
-            f"{out} was prepared from other files or with other options",
-            value=shorten(differs) if differs else "other files: names, sizes or times differ",
-            remedy="Give another folder, or delete this one.",
-        )
+        others = "other files: names, sizes or times differ"
+        check_same(out, [shorten(differs) or others])
     return told
 
 

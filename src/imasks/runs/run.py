@@ -20,6 +20,7 @@ from imasks.data.memory import cores
 from imasks.data.reviewed import REVIEWED, apply_review, keep_review
 from imasks.errors import UserError
 from imasks.jobs import Job, Store, in_order, run_all, unfinished
+from imasks.jobs.memory import keep_freed_memory
 from imasks.models.evalnet import EvalNetConfig
 from imasks.models.networks import NetworkConfig, from_record
 from imasks.runs.config import (
@@ -43,7 +44,7 @@ from imasks.training.pace import seconds_per_step
 from imasks.training.recipe import Recipe
 
 HANDLERS = "imasks.runs.handlers:HANDLERS"
-SETUP = "imasks.runs.run:limit_threads"
+SETUP = "imasks.runs.run:set_up_worker"
 CHECKSUMS, LOCK = "checksums.json", ".lock"
 OURS = (CHECKSUMS, LOCK, REVIEWED, FOLDER)  # there before run.toml is
 PATIENCE = 2.0  # seconds for each kind of network, if it is that fast
@@ -223,8 +224,14 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def set_up_worker(threads: int) -> None:
+    """Make a process ready to work; called first thing in every worker."""
+    keep_freed_memory()
+    limit_threads(threads)
+
+
 def limit_threads(count: int) -> None:
-    """Give this process so many threads; called first thing in every worker."""
+    """Give this process so many threads."""
     torch.set_num_threads(count)
     # a checkpoint resumed on the same machine must give the same numbers
     torch.backends.cudnn.deterministic = True
