@@ -8,12 +8,15 @@ import tomllib
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
+from imasks.data.arrays import load_arrays
 from imasks.data.card import Card, write_card
 from imasks.data.files import write_png
 from imasks.data.folder import open_dataset
 from imasks.errors import UserError
+from imasks.labelling.agree import inconsistency
 from imasks.labelling.labellers import load_pseudo_labels
 from imasks.runs import configure as module
 from imasks.runs.colors import legend
@@ -23,7 +26,9 @@ from imasks.runs.records import results_csv, results_markdown
 from imasks.runs.report import write_report
 from imasks.runs.run import open_run, plan_run, work
 from imasks.runs.tables import results_table
+from imasks.runs.work import best_networks, data_of
 from imasks.tasks.points import draw_places, find_places
+from imasks.training.predict import probabilities
 
 pytest.importorskip("cv2", reason="the extra `points` is not installed")
 
@@ -100,12 +105,17 @@ def test_pseudo_labels_hold_discs(run):
         for generation in line.generations
         if generation.label is not None
     }
-    planes = load_pseudo_labels(run.store.folder(label)).labels[:, 1]
-    assert planes.any()
-    # discs are drawn one pixel further at every redraw: laid back, they are the same, but for
-    # those that touch or lie at an edge
-    drawn = [(draw_places(find_places(p) - 1, p.shape), p) for p in planes if p.any()]
-    assert np.median([(again != plane).mean() for again, plane in drawn]) < 0.02
+    stored = load_pseudo_labels(run.store.folder(label)).labels
+    images = load_arrays(data_of(label, run.store), "unlabeled", truth=False).images
+    task = run.config.make_task()
+    ((_, each),) = probabilities(
+        best_networks(label, run.store), images, task, device=torch.device("cpu")
+    )
+    agreed, _ = inconsistency(torch.stack([task.discrete(one) for one in each]))
+    discs = [draw_places(find_places(p), p.shape) for p in agreed[:, 1].numpy()]
+    assert stored[:, 1].any()
+    np.testing.assert_array_equal(stored[:, 1], discs)
+    np.testing.assert_array_equal(stored[:, 0], agreed[:, 0])
 
 
 def test_tables_have_the_count_error_beside_the_miou(run):
