@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from imasks.approaches.generation import Source, sources, to_json, width
@@ -95,3 +97,20 @@ def test_names_are_found_whatever_their_capitals():
 def test_more_votes_than_networks_are_refused():
     with pytest.raises(UserError, match="models = 4, candidates = 3"):
         Preset(models=4, candidates=3)
+
+
+def test_small_images_get_less_blur_and_noise():
+    ladder = LADDERS["suim"]
+    assert ladder.for_pixels(256, meant=256) == ladder
+    assert ladder.for_pixels(512, meant=256) == ladder
+    half, tiny = (ladder.for_pixels(side, meant=256) for side in (128, 48))
+    assert [step.max_noise for step in half.noise] == [2, 5, 8, 10, 12]
+    assert [step.max_blur for step in half.noise] == [0, 0, 0, 1, 2]
+    assert {step.max_blur for step in (*tiny.noise, *tiny.views[:2])} == {0, 1}
+    assert tiny.augmented.max_noise == 5
+    for before, after in zip(
+        (*ladder.noise, *ladder.views), (*tiny.noise, *tiny.views), strict=True
+    ):
+        assert after == replace(before, max_blur=after.max_blur, max_noise=after.max_noise)
+    assert PRESETS["paper"].meant_for is None
+    assert PRESETS["default"].meant_for == 256

@@ -36,6 +36,26 @@ class Ladder:
     thresholds: tuple[float, float]
     keep_at: Literal["lo", "hi"] = "hi"
 
+    def for_pixels(self, side: int, *, meant: int) -> Ladder:
+        """Return the ladder for images of another shorter side than it is ``meant`` for.
+
+        What blurs large images a little wipes out what small ones show, and noise that averages out
+        over an object of many pixels does not over one of few. On smaller images both are weaker
+        by the ratio of the sides, down to none; brightness and contrast stay.
+        """
+        ratio = min(1.0, side / meant)
+
+        def weaker(how: Augmentation) -> Augmentation:
+            blur, noise = (round(ratio * value) for value in (how.max_blur, how.max_noise))
+            return replace(how, max_blur=blur, max_noise=noise)
+
+        return replace(
+            self,
+            augmented=weaker(self.augmented),
+            noise=tuple(map(weaker, self.noise)),
+            views=tuple(map(weaker, self.views)),
+        )
+
 
 def _ladder(
     *,

@@ -84,6 +84,9 @@ class Preset:
         least_labeled: share of true pairs below which they are repeated beside pseudo-labeled ones.
         strength: show "augmented" pairs changed as strongly as pseudo-labeled ones in this
             generation; 0: by the ladder's own, strongest, setting.
+        meant_for: shorter side in pixels of the images that the ladder's blur and noise are meant
+            for; smaller ones get less, see :meth:`imasks.approaches.ladders.Ladder.for_pixels`.
+            None: the same at any size.
         share: of images whose brightness, sharpness or noise is touched (only if ``on_the_fly``).
         sampling: "plain": every pair once an epoch; "balanced": pairs with rare classes more often,
             see :func:`imasks.training.balance.with_weights`.
@@ -110,6 +113,7 @@ class Preset:
     plain: Literal["nothing", "position"] = "nothing"
     least_labeled: float = 0.0
     strength: int = 0
+    meant_for: int | None = None
     share: float = 1.0
     sampling: Sampling = "plain"
     class_weights: ClassWeights = "none"
@@ -165,6 +169,7 @@ PRESETS: Mapping[str, Preset] = {
         plain="position",
         least_labeled=0.3,
         strength=3,
+        meant_for=256,
         share=0.5,
     ),
 }

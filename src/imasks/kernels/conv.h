@@ -26,11 +26,10 @@ struct NAME(row) {
 /* `pixels` pixels from `first` on, `vectors` vectors of output channels from `channel` on. */
 #define DEFINE_BLOCK(V, LANES)                                                                     \
     INLINE void NAME(block_##V)(const struct NAME(row) *r, long first, long channel,               \
-                                const int pixels, const int vectors)                               \
+                                const long cells, const int pixels, const int vectors)             \
     {                                                                                              \
         V sum[16];                                                                                 \
         UNROLL for (int i = 0; i < pixels * vectors; i++) sum[i] = zero_##V();                     \
-        const long cells = r->ci / PER;                                                            \
         const U *w = r->weights + channel;                                                         \
         for (long tap = 0; tap < r->ntaps; tap++) {                                                \
             const U *x = r->taps[tap] + first * cells;                                             \
@@ -56,15 +55,15 @@ struct NAME(row) {
     }                                                                                              \
     /* A block of 12 sums hides the latency of the instruction. */                                 \
     INLINE void NAME(pixels_##V)(const struct NAME(row) *r, long w, long channel,                  \
-                                 const int pixels, const int vectors)                              \
+                                 const long cells, const int pixels, const int vectors)            \
     {                                                                                              \
         long first = 0;                                                                            \
         for (; first + pixels <= w; first += pixels)                                               \
-            NAME(block_##V)(r, first, channel, pixels, vectors);                                   \
+            NAME(block_##V)(r, first, channel, cells, pixels, vectors);                                   \
         for (; first + 4 <= w; first += 4)                                                         \
-            NAME(block_##V)(r, first, channel, 4, vectors);                                        \
+            NAME(block_##V)(r, first, channel, cells, 4, vectors);                                        \
         for (; first < w; first++)                                                                 \
-            NAME(block_##V)(r, first, channel, 1, vectors);                                        \
+            NAME(block_##V)(r, first, channel, cells, 1, vectors);                                        \
     }
 #if WIDE
 DEFINE_BLOCK(v16, 16)
@@ -72,22 +71,35 @@ DEFINE_BLOCK(v16, 16)
 DEFINE_BLOCK(v8, 8)
 #undef DEFINE_BLOCK
 
-static void NAME(compute_row)(const struct NAME(row) *r, long w)
+INLINE void NAME(compute_cells)(const struct NAME(row) *r, long w, const long cells)
 {
     long channel = 0;
 #if WIDE
     for (; channel + 64 <= r->co; channel += 64)
-        NAME(pixels_v16)(r, w, channel, 4, 4);
+        NAME(pixels_v16)(r, w, channel, cells, 4, 4);
     for (; channel + 32 <= r->co; channel += 32)
-        NAME(pixels_v16)(r, w, channel, 8, 2);
+        NAME(pixels_v16)(r, w, channel, cells, 8, 2);
     for (; channel + 16 <= r->co; channel += 16)
-        NAME(pixels_v16)(r, w, channel, 16, 1);
+        NAME(pixels_v16)(r, w, channel, cells, 16, 1);
 #else
     for (; channel + 16 <= r->co; channel += 16)
-        NAME(pixels_v8)(r, w, channel, 6, 2);
+        NAME(pixels_v8)(r, w, channel, cells, 6, 2);
 #endif
     for (; channel < r->co; channel += 8)
-        NAME(pixels_v8)(r, w, channel, WIDE ? 16 : 12, 1);
+        NAME(pixels_v8)(r, w, channel, cells, WIDE ? 16 : 12, 1);
+}
+
+/* Where the number of channels is known beforehand, neighbouring pixels have fixed addresses. */
+static void NAME(compute_row)(const struct NAME(row) *r, long w)
+{
+    if (r->ci == 8)
+        NAME(compute_cells)(r, w, 8 / PER);
+    else if (r->ci == 16)
+        NAME(compute_cells)(r, w, 16 / PER);
+    else if (r->ci == 32)
+        NAME(compute_cells)(r, w, 32 / PER);
+    else
+        NAME(compute_cells)(r, w, r->ci / PER);
 }
 
 /* Weights as tap x cell of input channels x output channel, for the way forward. */
@@ -320,16 +332,22 @@ int NAME(conv_weights)(const E *x, const E *g, long n, long h, long w, long ci,
             const U *top = xs[right % PER] + right / PER * ci + i;
             long o = 0;
 #if WIDE
-            for (; o + 16 <= co; o += o + 32 <= co ? 32 : 16)
+            for (; o + 32 <= co; o += 32)
                 for (long down = 0; down < side; down++) {
                     s.x = top + down * xrow;
                     s.g = gs + o;
                     s.dw = dw + ((down * side + right) * ci + i) * co + o;
-                    if (o + 32 <= co)
-                        NAME(sums_v16)(&s, 1, 2);
-                    else
-                        NAME(sums_v16)(&s, 1, 1);
+                    NAME(sums_v16)(&s, 1, 2);
                 }
+            for (; o + 16 <= co; o += 16) {
+                s.x = top;
+                s.g = gs + o;
+                s.dw = dw + (right * ci + i) * co + o;
+                if (side == 3)
+                    NAME(sums_v16)(&s, 3, 1);
+                else
+                    NAME(sums_v16)(&s, 1, 1);
+            }
 #endif
             for (; o < co; o += 8)
                 for (long down = 0; down < side; down += WIDE ? 3 : 1) {

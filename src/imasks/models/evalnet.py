@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imasks.models._blocks import Stage, check_width, features, he_normal, place
+from imasks.models._blocks import Stage, check_width, features, he_normal, place, pool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,5 +99,7 @@ def _head(config: EvalNetConfig) -> nn.Linear:
 
 
 def _halve(x: Tensor) -> Tensor:
+    if x.shape[2] % 2 == x.shape[3] % 2 == 0:
+        return pool(x)[0]
     # six halvings: a side that has come down to one pixel (images below 64) stays as it is
     return F.max_pool2d(x, [min(2, side) for side in x.shape[-2:]])

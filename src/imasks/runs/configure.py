@@ -25,7 +25,7 @@ from imasks.approaches.variants import varied
 from imasks.data.checksum import checksum
 from imasks.data.folder import Dataset
 from imasks.data.memory import cores
-from imasks.data.prepare import STEP, plan_preparation
+from imasks.data.prepare import STEP, Preparation, plan_preparation
 from imasks.errors import UserError
 from imasks.models.unet import UNetConfig
 from imasks.runs.config import RunConfig
@@ -98,7 +98,7 @@ def configure(
         seeds=tuple(check_value("seed", seed, int, least=0) for seed in seeds),
         preset=options.preset,
         how=how,
-        ladder=_ladder(dataset, options, preparation.size),
+        ladder=_ladder(dataset, options, how, preparation),
         device=device,
         threads=_threads(workers_for(options, how, device)),
         review=dataset.review,
@@ -288,12 +288,14 @@ def _preset(options: Options, *, others: bool) -> Preset:
     return replace(preset, recipe=recipe, grader=grader, policy=policy, **changes)
 
 
-def _ladder(dataset: Dataset, options: Options, size: tuple[int, int]) -> Ladder:
+def _ladder(dataset: Dataset, options: Options, how: Preset, preparation: Preparation) -> Ladder:
     asked_for = (options.ladder, dataset.card.ladder, DEFAULT_LADDER[dataset.card.task])
     name = next(one for one in asked_for if one is not None)
     ladder = LADDERS.get(name)
     if ladder is None:
         raise UserError("there is no such ladder", value=name, remedy=f"Use {', '.join(LADDERS)}.")
+    if how.meant_for is not None and preparation.fit != "tile":  # tiles show the images' own pixels
+        ladder = ladder.for_pixels(min(preparation.size), meant=how.meant_for)
     asked = dataset.card.width if options.width is None else options.width
     ladder = ladder if asked is None else replace(ladder, width=float(asked))
     free = dataset.card.free_rotation
