@@ -34,6 +34,7 @@ from rich.table import Table
 
 from imasks.approaches.presets import PRESETS
 from imasks.data.augment import Augmentation
+from imasks.jobs.memory import keep_freed_memory
 from imasks.kernels import kernels
 from imasks.labelling.agree import Morphology
 from imasks.labelling.grading import copies, grade, inconsistent_pairs
@@ -184,6 +185,7 @@ def member(
     barrier: Barrier, answers: Any, kind: str, width: float, size: int, batch: int, seconds: float
 ) -> None:
     """Work whenever all others do."""
+    keep_freed_memory()  # as workers do
     torch.set_num_threads(1)
     step = own_step(kind, width, size, batch)
     step()
