@@ -88,7 +88,7 @@ def test_what_was_stopped_with_other_classes_begins_anew(save_json, pictures, wr
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("imasks.exchange.folder._finish", stop)
+        patch.setattr("imasks.exchange.folder.write_mark", stop)
         with pytest.raises(KeyboardInterrupt):
             write(source("cat", "dog"))
     _, out = write(source("cat", "cow"))  # the card is the same
