@@ -53,17 +53,23 @@ struct NAME(row) {
             NAME(narrow_##V)(r->out + (first + p) * r->co + at, total);                            \
         }                                                                                          \
     }                                                                                              \
+    /* What is left of a row, whatever the number of channels. */                                  \
+    static void NAME(rest_##V)(const struct NAME(row) *r, long first, long w, long channel)        \
+    {                                                                                              \
+        for (; first + 4 <= w; first += 4)                                                         \
+            NAME(block_##V)(r, first, channel, r->ci / PER, 4, 1);                                 \
+        for (; first < w; first++)                                                                 \
+            NAME(block_##V)(r, first, channel, r->ci / PER, 1, 1);                                 \
+    }                                                                                              \
     /* A block of 12 sums hides the latency of the instruction. */                                 \
     INLINE void NAME(pixels_##V)(const struct NAME(row) *r, long w, long channel,                  \
                                  const long cells, const int pixels, const int vectors)            \
     {                                                                                              \
         long first = 0;                                                                            \
         for (; first + pixels <= w; first += pixels)                                               \
-            NAME(block_##V)(r, first, channel, cells, pixels, vectors);                                   \
-        for (; first + 4 <= w; first += 4)                                                         \
-            NAME(block_##V)(r, first, channel, cells, 4, vectors);                                        \
-        for (; first < w; first++)                                                                 \
-            NAME(block_##V)(r, first, channel, cells, 1, vectors);                                        \
+            NAME(block_##V)(r, first, channel, cells, pixels, vectors);                            \
+        for (int v = 0; v < vectors && first < w; v++)                                             \
+            NAME(rest_##V)(r, first, w, channel + v * LANES);                                      \
     }
 #if WIDE
 DEFINE_BLOCK(v16, 16)
@@ -96,8 +102,6 @@ static void NAME(compute_row)(const struct NAME(row) *r, long w)
         NAME(compute_cells)(r, w, 8 / PER);
     else if (r->ci == 16)
         NAME(compute_cells)(r, w, 16 / PER);
-    else if (r->ci == 32)
-        NAME(compute_cells)(r, w, 32 / PER);
     else
         NAME(compute_cells)(r, w, r->ci / PER);
 }
