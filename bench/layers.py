@@ -35,7 +35,7 @@ def main() -> None:
     )
     shapes = shapes_of(network, asked.size)
     dtype = getattr(torch, asked.dtype)
-    speed = multiplications() * (2 if dtype == torch.bfloat16 and pairs() else 1)
+    speed = multiplications() * (2 if ops._halves(dtype) else 1)
     totals = torch.zeros(7)
     for ci, co, side, h, w in shapes:
         floor = asked.batch * h * w * ci * co * side**2 / speed * 1000
@@ -71,11 +71,6 @@ def multiplications() -> float:
     """How many multiplications and additions a second a large float32 product reaches."""
     a = torch.rand(2000, 2000)
     return 2000**3 / best(lambda: a @ a, 10) * 1000
-
-
-def pairs() -> bool:
-    """Whether the processor multiplies bfloat16."""
-    return ops._pairs()
 
 
 def layer(dtype: torch.dtype, n: int, ci: int, co: int, side: int, h: int, w: int) -> list[float]:

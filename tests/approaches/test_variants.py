@@ -3,8 +3,8 @@
 import pytest
 
 from imasks.approaches.presets import PRESETS
-from imasks.approaches.recipes import find_approach, own_name
-from imasks.approaches.variants import SETTINGS, varied
+from imasks.approaches.recipes import find_approach
+from imasks.approaches.variants import SETTINGS, own_name, varied
 from imasks.errors import UserError
 
 

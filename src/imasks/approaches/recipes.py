@@ -126,11 +126,6 @@ APPROACHES: Mapping[str, Approach] = {
 }
 
 
-def own_name(name: str) -> str:
-    """Return an approach's name without the settings that follow it."""
-    return " ".join(word for word in name.split() if "=" not in word)
-
-
 def find_approach(name: str) -> Approach:
     """Look an approach up, whatever its capitals; settings of its own may follow its name.
 

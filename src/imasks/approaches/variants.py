@@ -44,12 +44,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
-_POLICY: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+_Reader = Callable[[str], Any]  # raises ValueError with what is allowed
+_POLICY: Mapping[str, tuple[str, _Reader]] = {
     "im-input": ("input", _one_of(InputPolicy)),
     "im-label": ("label", _one_of(LabelPolicy)),
     "filter": ("filter", _switch),
 }
-_PRESET: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+_PRESET: Mapping[str, tuple[str, _Reader]] = {
     "models": ("models", _count),
     "views": ("views", _count),
     "thresholds": ("thresholds", _one_of(Thresholds)),
@@ -57,7 +58,13 @@ _PRESET: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "sampling": ("sampling", _one_of(Sampling)),
     "class-weights": ("class_weights", _one_of(ClassWeights)),
 }
-SETTINGS = (*_POLICY, *_PRESET)
+_ALL = {**_POLICY, **_PRESET}
+SETTINGS = tuple(_ALL)
+
+
+def own_name(name: str) -> str:
+    """Return an approach's name without the settings that follow it."""
+    return " ".join(word for word in name.split() if "=" not in word)
 
 
 def split(name: str) -> tuple[str, Changes]:
@@ -69,11 +76,10 @@ def split(name: str) -> tuple[str, Changes]:
     Raises:
         UserError: a setting is not known, is given twice, or cannot have this value.
     """
-    words = name.split()
-    plain = [word for word in words if "=" not in word]
-    pairs = [(key.lower(), value.lower()) for key, _, value in (w.partition("=") for w in words)
-             if value]  # fmt: skip
-    if len(plain) + len(pairs) != len(words) or words[: len(plain)] != plain:
+    words, plain = name.split(), own_name(name)
+    parts = [word.lower().partition("=") for word in words[len(plain.split()) :]]
+    pairs = [(key, value) for key, _, value in parts]
+    if not all(value for _, value in pairs):  # or a word of the name's own stands there
         raise UserError(
             "settings follow the name of an approach as NAME=VALUE",
             value=name,
@@ -83,19 +89,19 @@ def split(name: str) -> tuple[str, Changes]:
     if len(changes) != len(pairs):
         raise UserError("a setting is given twice", value=name, remedy="Leave one of them out.")
     for key, value in pairs:
-        if key not in SETTINGS:
+        if key not in _ALL:
             raise UserError(
                 "no approach has a setting of its own of this name",
                 value=f"{key} in {name}",
                 remedy=f"Use {', '.join(SETTINGS)}; others are options of the whole study.",
             )
         try:
-            (_POLICY | _PRESET)[key][1](value)  # type: ignore[operator]
+            _ALL[key][1](value)
         except ValueError as error:
             raise UserError(
                 f"{key} must be {error}", value=f"{value} in {name}", remedy="Change it."
             ) from None
-    return " ".join(plain), tuple((key, changes[key]) for key in SETTINGS if key in changes)
+    return plain, tuple((key, changes[key]) for key in SETTINGS if key in changes)
 
 
 def varied(how: Preset, changes: Changes) -> Preset:

@@ -53,23 +53,40 @@ struct NAME(row) {
             NAME(narrow_##V)(r->out + (first + p) * r->co + at, total);                            \
         }                                                                                          \
     }                                                                                              \
-    /* What is left of a row, whatever the number of channels. */                                  \
-    static void NAME(rest_##V)(const struct NAME(row) *r, long first, long w, long channel)        \
+    /* Rows that are narrower than a block, whatever the number of channels. */                    \
+    INLINE void NAME(narrow_row_##V)(const struct NAME(row) *r, long w, long channel,              \
+                                     const int vectors)                                            \
     {                                                                                              \
+        long first = 0;                                                                            \
         for (; first + 4 <= w; first += 4)                                                         \
-            NAME(block_##V)(r, first, channel, r->ci / PER, 4, 1);                                 \
+            NAME(block_##V)(r, first, channel, r->ci / PER, 4, vectors);                           \
         for (; first < w; first++)                                                                 \
-            NAME(block_##V)(r, first, channel, r->ci / PER, 1, 1);                                 \
+            NAME(block_##V)(r, first, channel, r->ci / PER, 1, vectors);                           \
     }                                                                                              \
-    /* A block of 12 sums hides the latency of the instruction. */                                 \
+    static void NAME(narrow_row_1_##V)(const struct NAME(row) *r, long w, long channel)            \
+    {                                                                                              \
+        NAME(narrow_row_##V)(r, w, channel, 1);                                                    \
+    }                                                                                              \
+    static void NAME(narrow_row_2_##V)(const struct NAME(row) *r, long w, long channel)            \
+    {                                                                                              \
+        NAME(narrow_row_##V)(r, w, channel, 2);                                                    \
+    }                                                                                              \
+    /* A block of 12 sums hides the latency of the instruction. The last block of a row may overlap\
+     * the one before, and computes the same there. */                                             \
     INLINE void NAME(pixels_##V)(const struct NAME(row) *r, long w, long channel,                  \
                                  const long cells, const int pixels, const int vectors)            \
     {                                                                                              \
-        long first = 0;                                                                            \
-        for (; first + pixels <= w; first += pixels)                                               \
-            NAME(block_##V)(r, first, channel, cells, pixels, vectors);                            \
-        for (int v = 0; v < vectors && first < w; v++)                                             \
-            NAME(rest_##V)(r, first, w, channel + v * LANES);                                      \
+        if (w < pixels) {                                                                          \
+            int v = 0;                                                                             \
+            for (; v + 2 <= vectors; v += 2)                                                       \
+                NAME(narrow_row_2_##V)(r, w, channel + v * LANES);                                 \
+            if (v < vectors)                                                                       \
+                NAME(narrow_row_1_##V)(r, w, channel + v * LANES);                                 \
+            return;                                                                                \
+        }                                                                                          \
+        for (long first = 0; first < w; first += pixels)                                           \
+            NAME(block_##V)(r, first + pixels <= w ? first : w - pixels, channel, cells, pixels,   \
+                            vectors);                                                              \
     }
 #if WIDE
 DEFINE_BLOCK(v16, 16)

@@ -37,7 +37,6 @@ _TYPES: dict[str, Any] = {
     "i": ctypes.c_int,
 }
 _NAMES = {torch.float32: "f32", torch.bfloat16: "bf16"}
-_REMEDY = "heights and widths of images must be multiples of 16 for these networks"
 _MANY = 64  # channels above which oneDNN's float32 is faster than conv.c's
 
 
@@ -88,7 +87,10 @@ def pool_and_keep(x: Tensor) -> tuple[Tensor, Tensor]:
         ValueError: height or width is odd.
     """
     if x.shape[2] % 2 or x.shape[3] % 2:
-        raise ValueError(f"cannot halve {tuple(x.shape[2:])} pixels: {_REMEDY}")
+        raise ValueError(
+            f"cannot halve {tuple(x.shape[2:])} pixels: heights and widths of images must be "
+            "multiples of 16 for these networks"
+        )
     pooled, kept = _Pool.apply(x)  # type: ignore[no-untyped-call]
     return pooled, kept
 

@@ -20,7 +20,7 @@ from imasks.labelling.labellers import settle
 from imasks.tasks import Task
 from imasks.training.batches import mix
 from imasks.training.grading import Pairs
-from imasks.training.predict import CHUNK, autocast, images_on, in_cache
+from imasks.training.predict import CHUNK, autocast, images_on, in_parts
 from imasks.training.recipe import Precision
 
 MOST_MODELS = 4
@@ -221,8 +221,8 @@ def answer(
 ) -> Tensor:
     """Ask about one batch on the networks' device, see :func:`grade`: float32 [B, heads, K]."""
     with autocast(images.device, precision):
-        parts = list(zip(in_cache(images), in_cache(task.mask_input(masks)), strict=True))
-        logits = [torch.cat([network(*part) for part in parts]) for network in networks]
+        shown = task.mask_input(masks)
+        logits = [in_parts(network, images, shown) for network in networks]
     return torch.stack(logits).sigmoid().mean(0)
 
 

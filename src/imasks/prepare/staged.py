@@ -45,11 +45,10 @@ def staged(out: Path, *, word: str) -> Iterator[Path]:
     try:
         with FileLock(hidden / LOCK, timeout=0):
             yield hidden
-            if hidden.exists():
-                if whole.exists():
-                    whole.rmdir()  # it is empty
-                hidden.rename(whole)
-                (whole / LOCK).unlink()
+            if whole.exists():
+                whole.rmdir()  # it is empty
+            hidden.rename(whole)
+            (whole / LOCK).unlink()
     except Timeout as error:
         raise UserError(
             f"{out} is being prepared by another process",

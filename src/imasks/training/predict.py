@@ -41,15 +41,18 @@ def chunks_on(
 def logits_of(networks: Sequence[nn.Module], images: Tensor, precision: Precision) -> list[Tensor]:
     """Return the logits [n, C, H, W] of each network for images on the device."""
     with autocast(images.device, precision):
-        return [torch.cat([network(part) for part in in_cache(images)]) for network in networks]
+        return [in_parts(network, images) for network in networks]
 
 
-def in_cache(images: Tensor) -> tuple[Tensor, ...]:
-    """Split [n, C, H, W] into as many images as go through a network fastest at once."""
-    if images.device.type != "cpu":
-        return (images,)
-    height, width = images.shape[-2:]
-    return torch.split(images, max(1, IN_CACHE // (height * width)))
+def in_parts(network: nn.Module, *inputs: Tensor) -> Tensor:
+    """Ask a network about inputs [n, C, H, W], on a processor as many at once as stay in cache."""
+    if inputs[0].device.type != "cpu":
+        answer: Tensor = network(*inputs)
+        return answer
+    height, width = inputs[0].shape[-2:]
+    count = max(1, IN_CACHE // (height * width))
+    parts = zip(*(torch.split(one, count) for one in inputs), strict=True)
+    return torch.cat([network(*part) for part in parts])
 
 
 @torch.inference_mode()

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from imasks.approaches.recipes import APPROACHES, own_name
+from imasks.approaches.recipes import APPROACHES
+from imasks.approaches.variants import own_name
 
 # Okabe and Ito's colours without yellow, which white paper swallows, and black, which is for levels
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

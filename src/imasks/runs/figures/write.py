@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imasks.approaches.presets import Policy
 from imasks.jobs import write_atomic
 from imasks.labelling.agree import cut_region, inconsistency
 from imasks.runs.colors import class_colors
@@ -166,11 +167,19 @@ def _creation(run: Run) -> Iterator[Drawn]:
     )
 
 
+def _unlike(policy: Policy) -> str:
+    """Say what networks are shown and learn where this is not what the figure shows."""
+    if policy.input == "black":
+        return ""
+    ignored = "masked pixels are ignored in the loss"
+    learned = ignored if policy.label == "ignore" else f"learn there by im-label {policy.label}"
+    return f" These networks are shown the whole image, and {learned}."
+
+
 def _generations(run: Run) -> Iterator[Drawn]:
     task, colors = _task_and_colors(run)
-    unlike = " This run shows its networks the whole image and ignores these pixels in the loss."
     for line, shown in sources.courses(run):
-        name, kept = line.approach.name, line.how.policy.input == "keep"
+        name = line.approach.name
         shares = [
             f"generation {steps[0].generation}: {listed(f'{s.region.mean():.1%}' for s in steps)}"
             for steps in zip(*(one.labelled for one in shown), strict=True)
@@ -182,7 +191,7 @@ def _generations(run: Run) -> Iterator[Drawn]:
             ),
             caption=f"Pseudo-labels of {name} over the generations: above, the image with its "
             "inconsistency mask blacked out; below, the pseudo-label with the mask in grey."
-            f"{unlike if kept else ''}",
+            f"{_unlike(line.how.policy)}",
             alt=f"{len(shown)} unlabeled images, from little to much disputed, each with its "
             "blacked-out input above its pseudo-label in every generation. Pixels in the mask: "
             f"{'; '.join(shares)}.",
