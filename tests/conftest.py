@@ -10,11 +10,12 @@ from hypothesis import settings
 
 from imasks.cli import main
 from imasks.cli.screen import console
-from imasks.models.optional import _import_torchvision
+from imasks.errors import UserError
+from imasks.models.optional import torchvision
 
 # torchmetrics, a referee of some tests, imports torchvision where it is installed
-with suppress(ImportError):
-    _import_torchvision()
+with suppress(UserError):
+    torchvision()
 settings.register_profile("imasks", deadline=None)  # shared machines are slow at times
 settings.load_profile("imasks")
 # Tests run side by side; several threads each would wait for one another most of the time.

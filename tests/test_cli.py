@@ -2,6 +2,7 @@ import csv
 import json
 import shutil
 import sys
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import pytest
@@ -47,6 +48,20 @@ def test_help_names_every_command(imasks):
         "export-model",
     ):
         assert command in text
+
+
+def test_the_version_is_told(imasks, monkeypatch):
+    code, text = imasks("--version")
+    assert (code, "PyTorch 2" in text) == (0, True)
+    assert text.startswith(f"imasks {version('imasks')} ")
+
+    def without_torch(package):
+        if package == "torch":
+            raise PackageNotFoundError(package)
+        return version(package)
+
+    monkeypatch.setattr("imasks.cli.commands.version", without_torch)
+    assert "(PyTorch not installed, " in imasks("--version")[1]
 
 
 def test_help_needs_no_torch():

@@ -9,7 +9,7 @@ import imasks
 
 ROOT = Path(imasks.__file__).parent
 LAYERS = [
-    ["errors", "encoding"],
+    ["errors", "encoding", "extras"],
     ["jobs"],
     ["tasks"],
     ["data"],

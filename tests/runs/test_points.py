@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import sys
 import tomllib
 
 import numpy as np
@@ -18,7 +19,6 @@ from imasks.data.folder import open_dataset
 from imasks.errors import UserError
 from imasks.labelling.agree import inconsistency
 from imasks.labelling.labellers import load_pseudo_labels
-from imasks.runs import configure as module
 from imasks.runs.colors import legend
 from imasks.runs.predictions import predict_files
 from imasks.runs.predictor import predictor_of
@@ -152,11 +152,8 @@ def test_predictions_are_counted(run, nuclei, tmp_path):
 
 
 def test_without_opencv_nothing_begins(nuclei, tiny, tmp_path, monkeypatch):
-    def missing():
-        raise UserError("classes that are points need OpenCV", remedy="Install it.")
-
-    monkeypatch.setattr(module, "need_opencv", missing)
-    with pytest.raises(UserError, match="need OpenCV"):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(UserError, match=r"marks points needs .*cv2.*imasks\[points\]"):
         plan_run(
             open_dataset(nuclei), tmp_path / "run", approaches=["LDT"], seeds=[0], options=tiny
         )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -24,6 +27,34 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        python = platform.python_version()
+        print(f"imasks {_version_of('imasks')} (PyTorch {_version_of('torch')}, Python {python})")
+        raise typer.Exit
+
+
+def _version_of(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # PyTorch: one may predict with ONNX files alone
+        return "not installed"
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_tell_version, is_eager=True, help="Say the version and end."
+        ),
+    ] = False,
+) -> None:
+    """Take options that stand before a command."""
+
+
 app.command()(training.demo)
 app.command()(folders.init)
 app.add_typer(prepare_app, name="prepare")

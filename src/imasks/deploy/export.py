@@ -23,10 +23,10 @@ from imasks.data.arrays import load_arrays
 from imasks.data.files import atomic, write_text
 from imasks.deploy.about import INPUT, About
 from imasks.deploy.exported import Exported
-from imasks.deploy.extras import needed
 from imasks.deploy.graph import EnsembleGraph, said
 from imasks.deploy.onnx_predictor import as_input
 from imasks.errors import UserError
+from imasks.extras import needed
 from imasks.runs.choice import Chosen
 from imasks.runs.model_card import FILE as CARD
 from imasks.runs.model_card import model_card

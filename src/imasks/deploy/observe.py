@@ -16,8 +16,8 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.text import Text
 
-from imasks.deploy.extras import needed
 from imasks.errors import UserError
+from imasks.extras import needed
 from imasks.jobs import Job, Store, in_order
 from imasks.runs.options import Options
 from imasks.runs.progress import beside

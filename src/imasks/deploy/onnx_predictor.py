@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from imasks.data.prepare import Preparation
 from imasks.deploy.about import CLASS_QUALITY, INPUT, QUALITY, About
-from imasks.deploy.extras import needed
 from imasks.errors import UserError
+from imasks.extras import needed
 from imasks.runs.deciding import Bytes, Floats
 from imasks.runs.ensemble import Ensemble, Said
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from imasks.errors import UserError
 from imasks.exchange.source import Bools, Size
+from imasks.extras import needed
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -138,12 +139,7 @@ def need_coco() -> ModuleType:
     Raises:
         UserError: they are not installed.
     """
-    try:
-        from pycocotools import mask
-    except ImportError as error:
-        raise UserError(
-            "polygons and COCO masks need pycocotools, which is not installed",
-            remedy="Install it: pip install 'imasks[exchange]'.",
-        ) from error
-    module: ModuleType = mask
+    module: ModuleType = needed(
+        "pycocotools.mask", extra="exchange", what="a polygon or a COCO mask"
+    )
     return module

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from imasks.errors import UserError
+from imasks.extras import needed
 
-_INSTALL = "Install the extra: pip install 'imasks[encoders]'."
 _MISSING = re.compile(r"operator (torchvision::\w+) does not exist")
 
 
@@ -20,11 +20,13 @@ def smp() -> Any:
     Raises:
         UserError: it, or what it needs, is not installed or does not fit PyTorch.
     """
+    torchvision()
     return _library("segmentation_models_pytorch")
 
 
 def timm() -> Any:
     """Return timm; errors are those of :func:`smp`."""
+    torchvision()
     return _library("timm")
 
 
@@ -33,41 +35,35 @@ def hub() -> Any:
     return _library("huggingface_hub")
 
 
-def _library(name: str) -> Any:
-    try:
-        if name != "huggingface_hub":
-            _import_torchvision()
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            "networks with other encoders need packages that are not installed",
-            value=error.name,
-            remedy=_INSTALL,
-        ) from error
-    except (ImportError, RuntimeError, OSError) as error:
-        raise UserError(
-            f"{name} cannot be imported beside PyTorch {torch.__version__}",
-            value=error,
-            remedy="Install torchvision from where PyTorch came from, in the release made for it.",
-        ) from error
-
-
-def _import_torchvision() -> None:
-    """Import torchvision, which both libraries build on, also where its operators do not load.
+def torchvision() -> Any:
+    """Return torchvision, which the first two build on, also where its operators do not load.
 
     Its wheel on PyPI is compiled for PyTorch's wheel with CUDA. Beside PyTorch's CPU build the
     compiled operators (non-maximum suppression and other work on boxes) do not load, and the
     import fails at the first one that it describes. No encoder calls them: declared by name, they
     let the import go on, and still fail where anyone calls them.
+
+    Raises:
+        UserError: it is not installed, or does not fit PyTorch.
     """
     declared: set[str] = set()
     while True:
         try:
-            import_module("torchvision")
-            return
-        except RuntimeError as error:
+            return import_module("torchvision")
+        except ModuleNotFoundError:
+            return _library("torchvision")  # which says what to install
+        except (ImportError, RuntimeError, OSError) as error:
             found = _MISSING.search(str(error))
             if found is None or found[1] in declared:
-                raise
+                raise UserError(
+                    f"torchvision cannot be imported beside PyTorch {torch.__version__}",
+                    value=error,
+                    remedy="Install torchvision from where PyTorch came from, in the release "
+                    "made for it.",
+                ) from error
             torch.library.define(found[1], "() -> ()")
             declared.add(found[1])
+
+
+def _library(name: str) -> Any:
+    return needed(name, extra="encoders", what="a network with another encoder")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from imasks.errors import UserError
+from imasks.extras import needed
 
 ERODED = 3  # side of the kernel that parts discs which touch
 RADII = (3, 8)
@@ -25,15 +25,7 @@ def need_opencv() -> Any:
     Raises:
         UserError: it is not installed.
     """
-    try:
-        import cv2
-    except ImportError as error:
-        raise UserError(
-            "classes that are points need OpenCV",
-            value=error,
-            remedy="Install it: pip install 'imasks[points]'.",
-        ) from error
-    return cv2
+    return needed("cv2", extra="points", what="a class that marks points")
 
 
 def find_places(mask: np.ndarray) -> np.ndarray:
