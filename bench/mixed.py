@@ -1,0 +1,236 @@
+"""What networks of different architectures are worth in one ensemble: U-Nets, encoders, and both.
+
+Three runs of IM with two candidates see the same data: two U-Nets, a U-Net and a network with an
+encoder, and two of these. Do networks that are built differently disagree where they are wrong?
+And what do their students learn? The data folder needs masks of all unlabeled images, and test
+images:
+
+    python bench/mixed.py my_data out --encoder resnet18 --seeds 3 --option steps=400
+
+The same command again goes on where it was. OUT/mixed.csv has a row a run and seed, and is written
+anew after each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import copytree
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from imasks.api import finish, make_options
+from imasks.data.arrays import load_arrays
+from imasks.data.files import write_text
+from imasks.data.folder import open_dataset
+from imasks.encoding import IGNORE
+from imasks.errors import UserError
+from imasks.jobs import Job, in_order
+from imasks.runs.line import Line
+from imasks.runs.results import Outcome
+from imasks.runs.run import Run, default_workers, plan_run
+from imasks.runs.work import best_networks, data_of, device_of, task_of
+from imasks.training.predict import votes
+
+BASE = {
+    "candidates": 2,
+    "generations": 1,
+    "width": 0.5,
+    "pretrained": False,
+    "learning_rate": 0.003,
+    "precision": "float32",
+}
+console = Console()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taught:
+    """The two networks of one start, the mask between them, and their students.
+
+    Args:
+        pair: which networks.
+        seed: of everything.
+        unet_test: mean test score of the start's U-Nets; None where it has none.
+        encoder_test: likewise of its networks with an encoder.
+        im_share: of the unlabeled pixels.
+        wrong: share of the pixels that the better network gets wrong.
+        caught: share of these that the mask covers.
+        right_to_cut: share of the mask where the better network is wrong.
+        label: score of the labels outside of the mask.
+        unet_student: mean test score of the U-Nets that learned from them; None without.
+        encoder_student: likewise.
+    """
+
+    pair: str
+    seed: int
+    unet_test: float | None
+    encoder_test: float | None
+    im_share: float
+    wrong: float
+    caught: float
+    right_to_cut: float
+    label: float
+    unet_student: float | None
+    encoder_student: float | None
+
+
+def main() -> None:
+    """Measure, write and show."""
+    given = _arguments()
+    pairs = {
+        "two U-Nets": None,
+        "mixed": f"unet,{given.encoder}",
+        f"two {given.encoder}": given.encoder,
+    }
+    rows: list[Taught] = []
+    for seeds in range(1, given.seeds + 1):
+        for name, encoder in pairs.items():
+            console.print(f"{name}: {seeds} of {given.seeds} seeds", highlight=False)
+            run = _train(given, name, encoder, seeds)
+            rows = [row for row in rows if row.pair != name]
+            pairs_of = zip(run.plan.lines, run.outcomes(), strict=True)
+            rows += [_measure(name, line, outcome, run) for line, outcome in pairs_of]
+            _write(given.out / "mixed.csv", rows)
+    console.print(_table(rows, list(pairs), given.encoder))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="What mixed architectures are worth.")
+    parser.add_argument("data", type=Path, help="a data folder with masks of unlabeled images")
+    parser.add_argument("out", type=Path, help="where runs and mixed.csv go")
+    parser.add_argument("--encoder", default="resnet18", help="as imasks train takes it")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of a training, as in TOML: steps=400; again for more",
+    )
+    return parser.parse_args()
+
+
+def _train(given: argparse.Namespace, name: str, encoder: str | None, seeds: int) -> Run:
+    options: dict[str, Any] = {**BASE, **tomllib.loads("\n".join(given.option))}
+    if encoder is not None:
+        options["encoder"] = encoder
+        if "unet" not in encoder.split(","):
+            del options["width"]
+    else:
+        del options["pretrained"]
+    folder = given.out / name.replace(" ", "_").lower()
+    wished = make_options(**options)
+    run = plan_run(
+        open_dataset(given.data),
+        folder,
+        approaches=["IM"],
+        seeds=range(seeds),
+        options=wished,
+        may_grow=True,
+    )
+    for job in in_order(run.plan.targets):  # networks that two runs train alike
+        there = next(given.out.glob(f"*/jobs/{job.key}/done.json"), None)
+        if there is not None and not run.store.done(job):
+            copytree(there.parent, run.store.folder(job), dirs_exist_ok=True)
+    finish(run, workers=default_workers(run, wished), console=console)
+    return run
+
+
+def _measure(name: str, line: Line, outcome: Outcome, run: Run) -> Taught:
+    start, taught = line.generations
+    assert taught.label is not None
+    task, device = task_of(taught.label), device_of(taught.label)
+    networks = best_networks(taught.label, run.store, count=2)
+    split = load_arrays(data_of(taught.label, run.store), "unlabeled")
+    score = outcome.steps[1].pseudo_label_score
+    if split.labels is None or score is None or outcome.steps[1].test is None:
+        raise UserError(
+            "true masks of unlabeled images and test images are needed",
+            value=run.config.data,
+            remedy="Add them.",
+        )
+    pixels = masked = wrong = caught = 0
+    for rows, said in votes(networks, split.images, task, device=device, reserved=False):
+        truth = torch.from_numpy(np.ascontiguousarray(split.labels[rows]))
+        known, im = truth != IGNORE, (said != said[0]).any(0)
+        miss = (said[0] != truth) & known
+        pixels += int(known.sum())
+        masked += int((im & known).sum())
+        wrong += int(miss.sum())
+        caught += int((im & miss).sum())
+    return Taught(
+        pair=name,
+        seed=line.seed,
+        **_scores(start.fits, run, "test"),
+        im_share=masked / pixels,
+        wrong=wrong / pixels,
+        caught=caught / max(1, wrong),
+        right_to_cut=caught / max(1, masked),
+        label=score,
+        **_scores(taught.fits, run, "student"),
+    )
+
+
+def _scores(fits: Sequence[Job], run: Run, what: str) -> Mapping[str, float | None]:
+    """Mean test scores of U-Nets and of the others among trained networks."""
+    primary = run.config.make_task().primary
+    kinds: dict[str, list[float]] = {"unet": [], "encoder": []}
+    for fit in fits:
+        record: Any = fit.params["network"]
+        kind = "encoder" if "kind" in record else "unet"
+        kinds[kind].append(run.store.result(fit)["test"][primary])
+    return {f"{kind}_{what}": mean(found) if found else None for kind, found in kinds.items()}
+
+
+def _write(path: Path, rows: Sequence[Taught]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(vars(rows[0])), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(vars(row) for row in rows)
+    write_text(path, text.getvalue())
+
+
+def _table(rows: Sequence[Taught], pairs: Sequence[str], encoder: str) -> Table:
+    columns = {
+        "unet_test": "U-Net, start",
+        "encoder_test": f"{encoder}, start",
+        "im_share": "mask",
+        "wrong": "wrong",
+        "caught": "of this masked",
+        "right_to_cut": "mask that is wrong",
+        "label": "label outside",
+        "unet_student": "U-Net, student",
+        "encoder_student": f"{encoder}, student",
+    }
+    title = f"mean±deviation over {len({row.seed for row in rows})} seeds"
+    table = Table("networks", *columns.values(), title=title)
+    for pair in pairs:
+        each = [row for row in rows if row.pair == pair]
+        table.add_row(pair, *(_spread([getattr(row, name) for row in each]) for name in columns))
+    return table
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    there = [value for value in values if value is not None]
+    if not there:
+        return ""
+    return f"{mean(there):.3f}±{stdev(there):.3f}" if len(there) > 1 else f"{there[0]:.3f}"
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        console.print(f"Error: {error}", markup=False)
+        sys.exit(2)
