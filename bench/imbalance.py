@@ -9,8 +9,8 @@ Three cases, made of real data folders that have the true masks of all images:
 
 For each, the start (LDT) and IM+ are trained with every option:
 
-    python bench/imbalance.py kind dsb2018 out --seeds 3 --set steps=500
-    python bench/imbalance.py empty isic2018 out --ways plain,weights
+    python bench/imbalance.py dsb2018 out kind --seeds 3 --option steps=500
+    python bench/imbalance.py isic2018 out empty --ways plain,weights
 
 The same command again goes on where it was. OUT/CASE/imbalance.csv has a row a network, and is
 written anew after each training.
@@ -18,29 +18,22 @@ written anew after each training.
 
 from __future__ import annotations
 
-import argparse
-import csv
-import io
 import math
-import sys
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copytree
-from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
+from scripts import arguments, console, options_of, run_script, spread, write_rows
 
 from imasks import api
 from imasks.data.arrays import load_arrays
 from imasks.data.card import Card, write_card
-from imasks.data.files import read_image, read_mask, write_png, write_text
+from imasks.data.files import read_image, read_mask, write_png
 from imasks.data.folder import Dataset, Sample, open_dataset
-from imasks.errors import UserError
 from imasks.jobs import Job
 from imasks.labelling.labellers import load_pseudo_labels
 from imasks.runs.line import Generation
@@ -54,7 +47,6 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
     "rare": {"im_label": "rare"},
 }
 BASE = {"candidates": 2, "generations": 1, "width": 0.5, "batch": 16, "precision": "bfloat16"}
-console = Console()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,16 +68,21 @@ class Case:
 
 def main() -> None:
     """Make the case, measure, write and show."""
-    given = _arguments()
+    parser = arguments("What the options for rare classes are worth.")
+    parser.add_argument("case", choices=CASES)
+    parser.add_argument(
+        "--ways", help=f"of {', '.join(WAYS)}, with commas; by default all that fit"
+    )
+    given = parser.parse_args()
     case = CASES[given.case]
     ways = given.ways.split(",") if given.ways else list(case.ways)
-    options = {**BASE, "size": case.size, **tomllib.loads("\n".join(given.set))}
+    options = {**BASE, "size": case.size, **options_of(given)}
     folder = given.out / given.case
-    data = given.source
+    data = given.data
     if case.make is not None:
         data = folder / "data"
         if not data.exists():
-            case.make(open_dataset(given.source), data)
+            case.make(open_dataset(given.data), data)
     for seeds in range(1, given.seeds + 1):
         for way in ways:
             console.print(f"{given.case}, {way}: {seeds} of {given.seeds} seeds", highlight=False)
@@ -100,27 +97,8 @@ def main() -> None:
                 **{**options, **WAYS[way]},
             )
             rows = [row for each in ways for row in _rows(folder / each, each, case)]
-            _write(folder / "imbalance.csv", rows)
+            write_rows(folder / "imbalance.csv", rows)
     console.print(_table(rows, case))
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="What the options for rare classes are worth.")
-    parser.add_argument("case", choices=CASES)
-    parser.add_argument("source", type=Path, help="the data folder that it is made of")
-    parser.add_argument("out", type=Path, help="where data, runs and CASE/imbalance.csv go")
-    parser.add_argument(
-        "--ways", help=f"of {', '.join(WAYS)}, with commas; by default all that fit"
-    )
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="an option of a training, as in TOML: steps=400; again for more",
-    )
-    return parser.parse_args()
 
 
 def rare_kind(source: Dataset, folder: Path) -> None:
@@ -256,15 +234,6 @@ def _pseudo(run: Run, label: Job, case: Case) -> dict[str, float]:
     return found
 
 
-def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
-
-
 def _table(rows: Sequence[Mapping[str, Any]], case: Case) -> Table:
     """Show the best networks' scores; the file has the ensembles' too."""
     names = [name for name in rows[0] if name.startswith("iou") or name == "miou"]
@@ -276,20 +245,10 @@ def _table(rows: Sequence[Mapping[str, Any]], case: Case) -> Table:
             for row in rows
             if (row["way"], row["generation"], row["approach"]) == (way, generation, "IM+")
         ]
-        cells = (_spread([row[name] for row in same if name in row]) for name in names)
+        cells = (spread([row[name] for row in same if name in row]) for name in names)
         table.add_row(way, str(generation), *cells)
     return table
 
 
-def _spread(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    return f"{mean(values):.3f}" + (f"±{stdev(values):.3f}" if len(values) > 1 else "")
-
-
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        console.print(f"Error: {error}", markup=False)
-        sys.exit(2)
+    run_script(main)

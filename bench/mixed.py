@@ -14,25 +14,19 @@ anew after each.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from shutil import copytree
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
+from scripts import arguments, console, options_of, run_script, spread, write_rows
 
 from imasks.api import finish, make_options
 from imasks.data.arrays import load_arrays
-from imasks.data.files import write_text
 from imasks.data.folder import open_dataset
 from imasks.encoding import IGNORE
 from imasks.errors import UserError
@@ -51,7 +45,6 @@ BASE = {
     "learning_rate": 0.003,
     "precision": "float32",
 }
-console = Console()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +80,9 @@ class Taught:
 
 def main() -> None:
     """Measure, write and show."""
-    given = _arguments()
+    parser = arguments("What mixed architectures are worth.")
+    parser.add_argument("--encoder", default="resnet18", help="as imasks train takes it")
+    given = parser.parse_args()
     pairs = {
         "two U-Nets": None,
         "mixed": f"unet,{given.encoder}",
@@ -101,28 +96,12 @@ def main() -> None:
             rows = [row for row in rows if row.pair != name]
             pairs_of = zip(run.plan.lines, run.outcomes(), strict=True)
             rows += [_measure(name, line, outcome, run) for line, outcome in pairs_of]
-            _write(given.out / "mixed.csv", rows)
+            write_rows(given.out / "mixed.csv", [vars(row) for row in rows])
     console.print(_table(rows, list(pairs), given.encoder))
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="What mixed architectures are worth.")
-    parser.add_argument("data", type=Path, help="a data folder with masks of unlabeled images")
-    parser.add_argument("out", type=Path, help="where runs and mixed.csv go")
-    parser.add_argument("--encoder", default="resnet18", help="as imasks train takes it")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument(
-        "--option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="an option of a training, as in TOML: steps=400; again for more",
-    )
-    return parser.parse_args()
-
-
 def _train(given: argparse.Namespace, name: str, encoder: str | None, seeds: int) -> Run:
-    options: dict[str, Any] = {**BASE, **tomllib.loads("\n".join(given.option))}
+    options: dict[str, Any] = {**BASE, **options_of(given)}
     if encoder is not None:
         options["encoder"] = encoder
         if "unet" not in encoder.split(","):
@@ -193,14 +172,6 @@ def _scores(fits: Sequence[Job], run: Run, what: str) -> Mapping[str, float | No
     return {f"{kind}_{what}": mean(found) if found else None for kind, found in kinds.items()}
 
 
-def _write(path: Path, rows: Sequence[Taught]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(vars(rows[0])), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(vars(row) for row in rows)
-    write_text(path, text.getvalue())
-
-
 def _table(rows: Sequence[Taught], pairs: Sequence[str], encoder: str) -> Table:
     columns = {
         "unet_test": "U-Net, start",
@@ -217,20 +188,9 @@ def _table(rows: Sequence[Taught], pairs: Sequence[str], encoder: str) -> Table:
     table = Table("networks", *columns.values(), title=title)
     for pair in pairs:
         each = [row for row in rows if row.pair == pair]
-        table.add_row(pair, *(_spread([getattr(row, name) for row in each]) for name in columns))
+        table.add_row(pair, *(spread([getattr(row, name) for row in each]) for name in columns))
     return table
 
 
-def _spread(values: Sequence[float | None]) -> str:
-    there = [value for value in values if value is not None]
-    if not there:
-        return ""
-    return f"{mean(there):.3f}±{stdev(there):.3f}" if len(there) > 1 else f"{there[0]:.3f}"
-
-
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        console.print(f"Error: {error}", markup=False)
-        sys.exit(2)
+    run_script(main)

@@ -13,25 +13,19 @@ anew after each.
 
 from __future__ import annotations
 
-import argparse
-import csv
-import io
-import sys
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
+from scripts import arguments, console, options_of, run_script, spread, write_rows
 
 from imasks.api import finish, make_options
 from imasks.data.card import read_labels
 from imasks.data.checksum import digest_of
 from imasks.data.decisions import Decisions
-from imasks.data.files import write_text
 from imasks.data.folder import Dataset, open_dataset
 from imasks.errors import UserError
 from imasks.review.opening import open_session
@@ -40,7 +34,6 @@ from imasks.runs.options import Options
 from imasks.runs.run import Run, default_workers, plan_run
 
 WAYS = ("review", "random")
-console = Console()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,34 +61,19 @@ class Measured:
 
 def main() -> None:
     """Measure, write and show."""
-    given = _arguments()
+    parser = arguments("What the order of a review is worth.")
+    parser.add_argument("--approach", default="IM+")
+    parser.add_argument("--counts", default="20,50,100", help="reviewed images, with commas")
+    given = parser.parse_args()
     counts = [int(count) for count in given.counts.split(",")]
-    texts = tomllib.loads("\n".join(given.option))
-    options = make_options(**texts)
+    options = make_options(**options_of(given))
     dataset = open_dataset(given.data)
     _check(dataset, counts)
     rows: list[Measured] = []
     for row in _measure(dataset, given.out, given.approach, range(given.seeds), counts, options):
         rows.append(row)
-        _write(given.out / "review.csv", rows)
+        write_rows(given.out / "review.csv", [vars(row) for row in rows])
     console.print(_table(rows))
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="What the order of a review is worth.")
-    parser.add_argument("data", type=Path, help="a data folder with masks of unlabeled images")
-    parser.add_argument("out", type=Path, help="where runs and review.csv go")
-    parser.add_argument("--approach", default="IM+")
-    parser.add_argument("--counts", default="20,50,100", help="reviewed images, with commas")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument(
-        "--option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help='an option of a training, as in TOML: steps=400, preset="paper"; again for more',
-    )
-    return parser.parse_args()
 
 
 def _check(dataset: Dataset, counts: Sequence[int]) -> None:
@@ -187,14 +165,6 @@ def _row(run: Run, seed: int, way: str, reviewed: int, corrected: float | None) 
     )
 
 
-def _write(path: Path, rows: Sequence[Measured]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(vars(rows[0])), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(vars(row) for row in rows)
-    write_text(path, text.getvalue())
-
-
 def _table(rows: Sequence[Measured]) -> Table:
     table = Table(
         "reviewed",
@@ -208,14 +178,14 @@ def _table(rows: Sequence[Measured]) -> Table:
     for count in sorted({row.reviewed for row in rows}):
         found = {way: _of(rows, way, count) for way in (*WAYS, "none")}
         if not count:
-            table.add_row("0", _spread([row.test for row in found["none"]]), *[""] * 4)
+            table.add_row("0", spread([row.test for row in found["none"]]), *[""] * 4)
             continue
         ours, random = (found[way] for way in WAYS)
         table.add_row(
             str(count),
-            _spread([row.test for row in ours]),
-            _spread([row.test for row in random]),
-            _spread([a.test - b.test for a, b in zip(ours, random, strict=True)], sign="+"),
+            spread([row.test for row in ours]),
+            spread([row.test for row in random]),
+            spread([a.test - b.test for a, b in zip(ours, random, strict=True)], sign="+"),
             *(f"{mean(row.corrected or 0 for row in each):.1%}" for each in (ours, random)),
         )
     return table
@@ -225,14 +195,5 @@ def _of(rows: Sequence[Measured], way: str, count: int) -> list[Measured]:
     return [row for row in rows if (row.way, row.reviewed) == (way, count)]
 
 
-def _spread(values: Sequence[float], *, sign: str = "") -> str:
-    text = f"{mean(values):{sign}.3f}"
-    return f"{text}±{stdev(values):.3f}" if len(values) > 1 else text
-
-
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        console.print(f"Error: {error}", markup=False)
-        sys.exit(2)
+    run_script(main)
