@@ -1,0 +1,65 @@
+"""A smaller copy of a data folder: images of one small size, and few labeled ones.
+
+    python bench/smaller.py isic2018 small/isic2018 --size 32 48 --labeled 20
+
+Labeled images that are left over join the unlabeled ones, with their masks, which only measuring
+reads. Resizing is imasks' own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import numpy as np
+from scripts import run_script
+
+from imasks.data.card import CARD_NAME
+from imasks.data.files import read_image, read_mask, write_png
+from imasks.data.folder import Sample, open_dataset
+from imasks.data.prepare import resize_image, resize_mask
+from imasks.prepare.staged import read_mark, staged, write_mark
+
+
+def main() -> None:
+    """Copy."""
+    parser = argparse.ArgumentParser(description="A smaller copy of a data folder.")
+    parser.add_argument("data", type=Path, help="a data folder of single 8-bit images")
+    parser.add_argument("out", type=Path, help="the folder to write")
+    parser.add_argument("--size", type=int, nargs=2, required=True, metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--labeled", type=int, help="keep so many, chosen by chance; all if left")
+    parser.add_argument("--seed", type=int, default=0, help="of that choice")
+    given = parser.parse_args()
+    if read_mark(given.out) is not None:
+        return
+    dataset = open_dataset(given.data)
+    splits = {name: list(samples) for name, samples in dataset.splits.items()}
+    labeled = splits["labeled"]
+    count = len(labeled) if given.labeled is None else given.labeled
+    order = np.random.default_rng(given.seed).permutation(len(labeled))
+    splits["labeled"] = [labeled[i] for i in order[:count]]
+    splits["unlabeled"] += [labeled[i] for i in order[count:]]
+    with staged(given.out, word="smaller") as folder:
+        for split, samples in splits.items():
+            for sample in samples:
+                _copy(sample, folder / split, (given.size[0], given.size[1]))
+        shutil.copy(given.data / CARD_NAME, folder)
+        write_mark(folder, {"size": given.size, "labeled": count, "seed": given.seed})
+
+
+def _copy(sample: Sample, folder: Path, size: tuple[int, int]) -> None:
+    image = resize_image(read_image(sample.image), size)
+    _write(folder / "images" / f"{sample.name}.png", image)
+    for path in sample.masks:
+        below = path.relative_to(next(p for p in path.parents if p.name == "masks"))
+        _write((folder / "masks" / below).with_suffix(".png"), resize_mask(read_mask(path), size))
+
+
+def _write(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_png(path, pixels)
+
+
+if __name__ == "__main__":
+    run_script(main)
