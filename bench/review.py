@@ -1,7 +1,7 @@
 """What the order of `imasks review` is worth: test score after so many reviewed images.
 
-A run is trained; then the first 20, 50 and 100 unlabeled images, in its review's order and in
-random ones, get their true masks, as a person would give them, and the run is trained anew with
+A run is trained; then the first 20, 50 and 100 unlabeled images, the unsure ones first and in
+a random order, get their true masks, as a person would give them, and the run is trained anew with
 them. The data folder needs masks of all unlabeled images, and test images:
 
     python bench/review.py my_data out --seeds 3 --option generations=2
@@ -33,7 +33,7 @@ from imasks.review.session import Session
 from imasks.runs.options import Options
 from imasks.runs.run import Run, default_workers, plan_run
 
-WAYS = ("review", "random")
+WAYS = ("unsure", "random")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,8 @@ class Measured:
 
     Args:
         seed: of everything.
-        way: whose order; "none" for the run that nothing was reviewed for.
+        way: "unsure", as `imasks review` orders; "random", another one for each seed; "none" for
+            the run that nothing was reviewed for.
         reviewed: images that got their true masks.
         val: validation score of the network that a user is given.
         test: its test score.
@@ -105,7 +106,7 @@ def _measure(
         folder = out / f"seed_{seed}"
         base = _train(dataset, folder / "base", approach, seed, options)
         yield _row(base, seed, "none", 0, None)
-        session = open_session(base, seed=seed, device=options.device)
+        session = open_session(base, seed=seed, by="unsure", device=options.device)
         names = [item.name for item in session.items]
         shuffled = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
         for way, order in zip(WAYS, (names, shuffled), strict=True):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,10 @@ def main() -> None:
     count = len(labeled) if given.labeled is None else given.labeled
     order = np.random.default_rng(given.seed).permutation(len(labeled))
     splits["labeled"] = [labeled[i] for i in order[:count]]
-    splits["unlabeled"] += [labeled[i] for i in order[count:]]
+    taken = {sample.name for sample in splits["unlabeled"]}
+    for sample in (labeled[i] for i in order[count:]):
+        name = f"labeled_{sample.name}" if sample.name in taken else sample.name
+        splits["unlabeled"].append(replace(sample, name=name))
     with staged(given.out, word="smaller") as folder:
         for split, samples in splits.items():
             for sample in samples:
@@ -51,9 +55,10 @@ def main() -> None:
 def _copy(sample: Sample, folder: Path, size: tuple[int, int]) -> None:
     image = resize_image(read_image(sample.image), size)
     _write(folder / "images" / f"{sample.name}.png", image)
-    for path in sample.masks:
-        below = path.relative_to(next(p for p in path.parents if p.name == "masks"))
-        _write((folder / "masks" / below).with_suffix(".png"), resize_mask(read_mask(path), size))
+    for path in sample.masks:  # of multilabel tasks: in a folder a class
+        below = path.parent.relative_to(next(p for p in path.parents if p.name == "masks"))
+        mask = resize_mask(read_mask(path), size)
+        _write(folder / "masks" / below / f"{sample.name}.png", mask)
 
 
 def _write(path: Path, pixels: np.ndarray) -> None:

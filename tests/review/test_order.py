@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from imasks.review import order as module
-from imasks.review.order import features, order, uncertainty
+from imasks.review.order import features, order, shuffled, uncertainty
 
 
 def test_unsure_is_a_mean_of_ranks():
@@ -52,3 +52,9 @@ def test_features_see_colour_and_texture_but_not_place():
     assert features(board)[9] == 0
     assert features(coarse)[8] < 0.3
     assert features(coarse)[10] == pytest.approx(1)
+
+
+def test_an_order_of_chance_is_always_the_same():
+    assert sorted(shuffled(50)) == list(range(50))
+    assert shuffled(50).tolist() == shuffled(50).tolist() != sorted(shuffled(50))
+    assert shuffled(0).tolist() == []

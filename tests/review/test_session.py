@@ -44,6 +44,17 @@ def test_predictions_are_made_once_and_the_order_stays(run, session, monkeypatch
     assert [item.name for item in open_session(run, device="cpu").items] == names
 
 
+def test_a_fair_sample_is_another_order_of_the_same_images(run, session, monkeypatch):
+    names = [item.name for item in session.items]
+    monkeypatch.setattr(module, "predict_files", lambda *a, **k: pytest.fail("predicted again"))
+    drawn = [item.name for item in open_session(run, by="random").items]
+    assert sorted(drawn) == sorted(names)
+    assert drawn != names
+    assert [item.name for item in open_session(run, by="random").items] == drawn
+    with pytest.raises(UserError, match=r"no such order \(found: best\).*unsure, random"):
+        open_session(run, by="best")
+
+
 def test_a_changed_image_is_predicted_again(run, session, monkeypatch):
     image = session.items[0].path
     before = image.stat()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.progress import Progress
@@ -14,6 +14,7 @@ from imasks.cli.options import Approach, Device, MovedData, RunFolder, Seed
 from imasks.cli.screen import console, quote, say
 
 if TYPE_CHECKING:
+    from imasks.review.order import Order
     from imasks.review.session import Session
 
 
@@ -25,11 +26,18 @@ def review(
     list_only: Annotated[
         bool, typer.Option("--list", help="Only list what was decided, one image a line.")
     ] = False,
+    order: Annotated[
+        str,
+        typer.Option(
+            help="unsure: bad masks and new-looking images first, to find errors; random: a fair "
+            "sample, from which training gains most."
+        ),
+    ] = "unsure",
     approach: Approach = None,
     seed: Seed = None,
     device: Device = "auto",
 ) -> None:
-    """Look at the masks of unlabeled images in a browser, the most useful ones first.
+    """Look at the masks of unlabeled images in a browser, the doubtful ones first.
 
     Accept, correct or reject them; everything is saved at once in RUN/review, and
     `imasks train DATA --review RUN/review` learns from it.
@@ -52,6 +60,7 @@ def review(
             device=device,
             approach=approach,
             seed=seed,
+            by=cast("Order", order),
             on_progress=lambda what, done, total: bar.update(
                 tasks[what], completed=done, total=total
             ),

@@ -21,7 +21,7 @@ from imasks.data.prepare import Preparation, resize_image, to_uint8
 from imasks.data.reviewed import REVIEWED
 from imasks.errors import UserError
 from imasks.jobs import write_atomic
-from imasks.review.order import features, order, uncertainty
+from imasks.review.order import ORDERS, Order, features, order, shuffled, uncertainty
 from imasks.review.session import PREDICTED, Item, Session
 from imasks.runs.choice import Chosen, choose
 from imasks.runs.large import LARGE
@@ -42,6 +42,7 @@ def open_session(
     device: str = "auto",
     approach: str | None = None,
     seed: int | None = None,
+    by: Order = "unsure",
     on_progress: OnProgress = lambda what, done, total: None,
 ) -> Session:
     """Predict the unlabeled images of a run, where that is not done yet, and order them.
@@ -54,12 +55,17 @@ def open_session(
         device: "auto", "cpu" or "cuda".
         approach: see :func:`imasks.runs.choice.choose`.
         seed: likewise.
+        by: "unsure": bad masks first, see :mod:`imasks.review.order`; "random": a fair sample.
         on_progress: called with what is done, images done, and images in all.
 
     Raises:
-        UserError: nothing of the run is finished, its data folder is gone or has changed, or there
-            is nothing to review.
+        UserError: there is no such order, nothing of the run is finished, its data folder is gone
+            or has changed, or there is nothing to review.
     """
+    if by not in ORDERS:
+        raise UserError(
+            "there is no such order", value=by, remedy=f"Use one of {', '.join(ORDERS)}."
+        )
     dataset = _dataset(run, data)
     folder = run.folder / REVIEW
     if run.config.review is not None and not folder.exists():
@@ -91,7 +97,7 @@ def open_session(
         colors=dataset.card.colors,
         preparation=prep,
         decisions=decisions,
-        items=tuple(items[place] for place in _order(items, out)),
+        items=tuple(items[place] for place in _order(items, out, by)),
         skipped=tuple(skipped),
         chosen=chosen,
     )
@@ -180,7 +186,9 @@ def _features(one: Item | Sample, prep: Preparation) -> NDArray[np.float64]:
     return features(resize_image(to_uint8(pixels, prep, source=path), prep.size))
 
 
-def _order(items: Sequence[Item], out: Path) -> list[int]:
+def _order(items: Sequence[Item], out: Path, by: Order) -> list[int]:
+    if by == "random":
+        return [int(place) for place in shuffled(len(items))]
     with np.load(out / FEATURES, allow_pickle=False) as file:
         described, seen = file["unlabeled"], file["labeled"]
     qualities = [item.quality for item in items if item.quality is not None]

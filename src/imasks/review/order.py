@@ -1,13 +1,15 @@
 """In which order a person should see unlabeled images.
 
-The score of an image is u * d. u says how unsure the networks are of it, d how unlike it is to all
-that has a label or comes before it. So no two images in a row teach the same, however bad both of
-their masks are.
+"random" is a fair sample of them. "unsure" shows bad masks first: the score of an image is u * d,
+where u says how unsure the networks are of it, d how unlike it is to all that has a label or comes
+before it. So no two images in a row teach the same, however bad both of their masks are.
 
 Shape letters: N images, M images that count as seen, D features, C channels, H x W pixels.
 """
 
 from __future__ import annotations
+
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,9 @@ SPREAD = 2000
 """Images that are chosen one after another for being unlike; the rest follows by u alone."""
 BINS = 8
 STEPS = (1, 2, 4)  # pixels over which differences are taken: fine to coarse texture
+
+Order = Literal["unsure", "random"]
+ORDERS: tuple[Order, ...] = get_args(Order)
 
 Floats = NDArray[np.float64]
 
@@ -89,6 +94,11 @@ def order(unsure: Floats, described: Floats, seen: Floats) -> NDArray[np.int64]:
     rest = np.flatnonzero(left)
     rest = rest[np.argsort(-unsure[rest], kind="stable")]
     return np.concatenate([np.array(chosen, np.int64), rest])
+
+
+def shuffled(count: int) -> NDArray[np.int64]:
+    """Return so many numbers in an order of chance, always the same: int64 [N], a permutation."""
+    return np.random.default_rng(0).permutation(count)
 
 
 def _distances(points: Floats, one: Floats) -> Floats:
