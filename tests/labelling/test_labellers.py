@@ -7,6 +7,7 @@ from torch import nn
 
 from imasks.data.augment import Augmentation
 from imasks.encoding import SURE
+from imasks.labelling import streamed
 from imasks.labelling.agree import Morphology
 from imasks.labelling.input_ensemble import InputEnsemble
 from imasks.labelling.labellers import (
@@ -108,6 +109,29 @@ class Contract:
             "im_size": read.im.sum() / len(images),
             "im_share": read.region.mean(),
         }
+
+    def test_after_a_kill_saved_chunks_are_not_labelled_again(self, task, tmp_path, monkeypatch):
+        monkeypatch.setattr(streamed, "SAVED", 1)
+        labeller = self.make(task)
+        images = pictures(2 * labeller.chunk + 3, size=(16, 16))
+        whole, cut = tmp_path / "whole", tmp_path / "cut"
+        whole.mkdir()
+        cut.mkdir()
+        counted = write_pseudo_labels(whole, labeller, images)
+
+        def killed(done):
+            if done > labeller.chunk:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            write_pseudo_labels(cut, labeller, images, on_progress=killed)
+        done = []
+        assert write_pseudo_labels(cut, labeller, images, on_progress=done.append) == counted
+        assert len(done) < len(range(0, len(images), labeller.chunk))
+        for name in ("labels", "im", "region", "keep"):
+            np.testing.assert_array_equal(
+                np.load(whole / f"{name}.npy"), np.load(cut / f"{name}.npy")
+            )
 
 
 class TestAgreement(Contract):

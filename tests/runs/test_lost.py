@@ -7,7 +7,6 @@ import torch
 from rich.console import Console
 
 from imasks.data.folder import open_dataset
-from imasks.labelling.labellers import create_array
 from imasks.runs.lost import labeled_classes, lost_notes, never_predicted, vanished
 from imasks.runs.records import results_csv, results_markdown
 from imasks.runs.run import plan_run, work
@@ -25,17 +24,15 @@ def test_a_class_that_is_there_and_never_predicted():
 
 def test_a_class_that_no_kept_pseudo_label_shows(tmp_path):
     shape = (2, 1, 4, 4)
-    arrays = {
-        "labels": create_array(tmp_path, "labels", shape, np.uint8),
-        "im": create_array(tmp_path, "im", shape, np.bool_),
-        "region": create_array(tmp_path, "region", (2, 4, 4), np.bool_),
-        "keep": create_array(tmp_path, "keep", (2,), np.bool_),
-    }
-    arrays["labels"][0], arrays["labels"][1] = 1, 2
-    arrays["keep"][:] = True
+    labels = np.ones(shape, np.uint8)
+    labels[1] = 2
+    nowhere = np.zeros(shape, np.bool_)
+    for name, array in (("labels", labels), ("im", nowhere), ("region", nowhere[:, 0])):
+        np.save(tmp_path / f"{name}.npy", array)
     labeled = {"sea": True, "land": True, "ice": True}
+    np.save(tmp_path / "keep.npy", np.array([True, True]))
     assert vanished(tmp_path, labeled, TASK) == ["ice"]
-    arrays["keep"][1] = False
+    np.save(tmp_path / "keep.npy", np.array([True, False]))
     assert vanished(tmp_path, labeled | {"ice": False}, TASK) == ["land"]
 
 

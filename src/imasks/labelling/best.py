@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from imasks.labelling.grading import answer
-from imasks.labelling.labellers import PseudoLabels, create_array
+from imasks.labelling.labellers import PseudoLabels
+from imasks.labelling.streamed import Streamed
 from imasks.tasks import Task
-from imasks.training.predict import chunks_on, votes_of
+from imasks.training.predict import CHUNK, images_on, votes_of
 from imasks.training.recipe import Precision
 
 
@@ -32,7 +33,7 @@ def write_best_labels(
     precision: Precision = "float32",
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, float]:
-    """Let EvalNets choose among the predictions of networks, chunk by chunk.
+    """Let EvalNets choose among the predictions of networks, chunk by chunk; goes on after a kill.
 
     A label kept before competes with the new ones, and no pair that was kept is dropped again.
 
@@ -54,11 +55,13 @@ def write_best_labels(
         images, kept, score (mean over all images) and threshold.
     """
     N, H, W, _ = images.shape
-    shapes = {"labels": (N, task.planes, H, W), "im": (N, task.planes, H, W), "region": (N, H, W)}
-    kinds = {"labels": np.uint8, "im": np.bool_, "region": np.bool_}
-    out = {name: create_array(folder, name, shapes[name], kinds[name]) for name in shapes}
-    score = np.zeros(N, np.float32)
-    for rows, shown in chunks_on(device, images):
+    out = Streamed(folder, N)
+    labels = out.array("labels", (task.planes, H, W), np.uint8)
+    out.array("im", (task.planes, H, W), np.bool_)  # these two stay empty: nothing is cut out
+    out.array("region", (H, W), np.bool_)
+    score = out.array("score", (), np.float32)
+    for rows in out.parts(CHUNK):
+        shown = images_on(device, images[rows])
         masks = votes_of(networks, shown, task, precision=precision)
         if previous is not None:
             before = torch.from_numpy(np.ascontiguousarray(previous.labels[rows])).to(device)
@@ -71,18 +74,15 @@ def write_best_labels(
         chosen = masks[torch.from_numpy(best).to(device), torch.from_numpy(each).to(device)]
         drawn = task.redraw(chosen, chosen).cpu().numpy()
         kept = (best == len(networks))[:, None, None, None]  # of the last generation: drawn already
-        out["labels"][rows] = np.where(kept, chosen.cpu().numpy(), drawn)
+        labels[rows] = np.where(kept, chosen.cpu().numpy(), drawn)
         score[rows] = scores[best, each]
         on_progress(rows.stop)
-    for array in out.values():
-        array.flush()
     mean = float(score.mean(dtype=np.float64)) if N else 0.0
     threshold = mean if threshold is None else threshold
     keep = score >= np.float32(threshold)
     if previous is not None:
         keep |= previous.keep
     np.save(folder / "keep.npy", keep)
-    np.save(folder / "score.npy", score)
     return {"images": N, "kept": int(keep.sum()), "score": mean, "threshold": threshold}
 
 

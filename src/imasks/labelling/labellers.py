@@ -25,6 +25,7 @@ from imasks.labelling.agree import (
     keep_same_classes,
     sizes,
 )
+from imasks.labelling.streamed import Streamed
 from imasks.tasks import Task
 from imasks.training.predict import CHUNK, probabilities
 from imasks.training.recipe import Precision
@@ -188,7 +189,7 @@ def write_pseudo_labels(
     *,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, float]:
-    """Label images and write arrays chunk by chunk.
+    """Label images and write arrays chunk by chunk; after a kill, go on where they ended.
 
     Args:
         folder: receives labels.npy, im.npy, region.npy and keep.npy, and mean.npy or votes.npy if
@@ -202,49 +203,28 @@ def write_pseudo_labels(
         share of pixels in the region).
     """
     N, H, W, _ = images.shape
-    P = labeller.task.planes
-    out = {
-        "labels": create_array(folder, "labels", (N, P, H, W), np.uint8),
-        "im": create_array(folder, "im", (N, P, H, W), np.bool_),
-        "region": create_array(folder, "region", (N, H, W), np.bool_),
-        "keep": create_array(folder, "keep", (N,), np.bool_),
-    }
-    im_pixels = region_pixels = 0
-    for start in range(0, N, labeller.chunk):
-        rows = slice(start, min(start + labeller.chunk, N))
-        found = labeller.label(images[rows], first=start)
-        out["labels"][rows] = found.labels.cpu().numpy()
-        out["im"][rows] = found.im.cpu().numpy()
-        out["region"][rows] = found.region[:, 0].cpu().numpy()
-        out["keep"][rows] = found.keep.cpu().numpy()
-        for extra in get_args(Extra):
-            values = getattr(found, extra)
+    out = Streamed(folder, N)
+    for rows in out.parts(labeller.chunk):
+        found = labeller.label(images[rows], first=rows.start)
+        each = {
+            "labels": found.labels,
+            "im": found.im,
+            "region": found.region[:, 0],
+            "keep": found.keep,
+            **{extra: getattr(found, extra) for extra in get_args(Extra)},
+        }
+        for name, values in each.items():
             if values is not None:
-                if extra not in out:
-                    out[extra] = create_array(folder, extra, (N, *values.shape[1:]), np.uint8)
-                out[extra][rows] = values.cpu().numpy()
-        im_pixels += int(found.im.sum())
-        region_pixels += int(found.region.sum())
+                there = values.cpu().numpy()
+                out.array(name, there.shape[1:], there.dtype.type)[rows] = there
+        out.add(kept=int(found.keep.sum()), im=int(found.im.sum()), region=int(found.region.sum()))
         on_progress(rows.stop)
-    kept_images = int(out["keep"].sum())
-    for array in out.values():
-        array.flush()
     return {
         "images": N,
-        "kept": kept_images,
-        "im_size": im_pixels / max(1, N),
-        "im_share": region_pixels / max(1, N * H * W),
+        "kept": int(out.sum("kept")),
+        "im_size": out.sum("im") / max(1, N),
+        "im_share": out.sum("region") / max(1, N * H * W),
     }
-
-
-def create_array(
-    folder: Path, name: str, shape: tuple[int, ...], dtype: type[np.generic]
-) -> np.memmap:
-    """Map a new NAME.npy for writing.
-
-    A kill leaves half-written arrays behind, but no done mark: they are written anew.
-    """
-    return np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
 
 
 def load_pseudo_labels(folder: Path) -> PseudoLabels:

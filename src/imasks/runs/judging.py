@@ -28,7 +28,8 @@ from imasks.labelling.grading import (
     plain_pairs,
 )
 from imasks.labelling.labellers import PseudoLabels, load_pseudo_labels
-from imasks.models.evalnet import EvalNetConfig, make_evalnet
+from imasks.labelling.streamed import Streamed
+from imasks.models.evalnet import EvalNet, EvalNetConfig, make_evalnet
 from imasks.models.weights import save_network
 from imasks.runs.lost import labeled_classes, vanished
 from imasks.runs.work import (
@@ -141,27 +142,22 @@ def do_grade(job: Job, store: Store) -> dict[str, Any]:
     Automatic thresholds know only pairs that are trained on.
     """
     p: Any = job.params
-    task, device = task_of(job), device_of(job)
     by_truth = p["by"] == "truth"
     unlabeled = load_arrays(data_of(job, store), "unlabeled", truth=by_truth)
     pseudo = load_pseudo_labels(store.folder(inputs_of(job, "label")[0]))
     if by_truth:
         scores = _true_scores(job, pseudo, unlabeled)
+        np.save(store.folder(job) / "scores.npy", scores)
         held_out = (scores[pseudo.keep], scores[pseudo.keep])
     else:
         graders = best_graders(job, store)
-        answers = grade(
-            graders, unlabeled.images, pseudo.labels, task, region=pseudo.region, device=device
-        )
-        scores = task.pair_score(torch.from_numpy(answers)).numpy()
+        scores = _scores(job, store, graders, unlabeled.images, pseudo)
         held_out = _held_out(job, store, graders)
     judged = scores[pseudo.keep & np.isfinite(scores)]
     lo, hi = p["thresholds"] or auto_thresholds(*held_out, judged)
     counted = copies(np.nan_to_num(scores, nan=lo), lo, hi)
     shown = counted[pseudo.keep]
-    folder = store.folder(job)
-    np.save(folder / "scores.npy", scores)
-    np.save(folder / "copies.npy", counted)
+    np.save(store.folder(job) / "copies.npy", counted)
     return {
         "lo": lo,
         "hi": hi,
@@ -170,6 +166,25 @@ def do_grade(job: Job, store: Store) -> dict[str, Any]:
         "by_copies": np.bincount(shown, minlength=6)[1:].tolist(),
         "networks": [*chosen_keys(job, store), *chosen_graders(job, store)],
     }
+
+
+def _scores(
+    job: Job,
+    store: Store,
+    graders: Sequence[EvalNet],
+    images: np.ndarray,
+    pseudo: PseudoLabels,
+) -> np.ndarray:
+    """What EvalNets say of pseudo-labels, as scores float32 [N]; goes on after a kill."""
+    task, device, steps = task_of(job), device_of(job), Steps(job, store, "images")
+    out = Streamed(store.folder(job), len(images))
+    scores = out.array("scores", (), np.float32)
+    for rows in out.parts(CHUNK):
+        region = pseudo.region[rows]
+        said = grade(graders, images[rows], pseudo.labels[rows], task, region=region, device=device)
+        scores[rows] = task.pair_score(torch.from_numpy(said)).numpy()
+        steps(rows.stop, len(images))
+    return np.array(scores)
 
 
 def do_choose(job: Job, store: Store) -> dict[str, Any]:
