@@ -209,6 +209,23 @@ def test_estimating_writes_nothing(tiny_dataset, tmp_path, tiny, approach):
     assert not folder.exists()
 
 
+def test_what_cannot_begin_leaves_no_folder(tiny_dataset, tmp_path, tiny, monkeypatch):
+    folder, begun = tmp_path / "run", tmp_path / "begun"
+    how = {"approaches": ["LDT"], "seeds": [0], "options": tiny}
+    plan_run(tiny_dataset, begun, **how)
+    there = sorted(path.name for path in begun.iterdir())
+
+    def fail(*args, **kwargs):
+        raise UserError("weights are gone", remedy="Find them.")
+
+    monkeypatch.setattr(module, "complete", fail)
+    for out in (folder, begun):
+        with pytest.raises(UserError, match="weights are gone"):
+            plan_run(tiny_dataset, out, **how)
+    assert not folder.exists()
+    assert sorted(path.name for path in begun.iterdir()) == there
+
+
 # --- kill and resume ---------------------------------------------------------------------------
 
 COMMAND = """

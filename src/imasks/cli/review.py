@@ -29,8 +29,7 @@ def review(
     order: Annotated[
         str,
         typer.Option(
-            help="unsure: bad masks and new-looking images first, to find errors; random: a fair "
-            "sample, from which training gains most."
+            help="unsure: doubtful masks of new-looking images first; random: a fair sample."
         ),
     ] = "unsure",
     approach: Approach = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -109,21 +109,32 @@ def plan_run(
         config, _ = _settle(folder, wanted, dataset, options, may_grow=may_grow, cache=None)
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        cache = folder / CHECKSUMS
-        with FileLock(folder / LOCK):  # or each of two first starts would write what it measured
-            config, there = _settle(
-                folder, wanted, dataset, options, may_grow=may_grow, cache=cache
-            )
-            if there is None:
-                if dataset.review is not None:
-                    keep_review(dataset, folder / REVIEWED)
-                keep_weights(folder, config.networks, options)
-                write_config(folder, config, asked=options.asked())
-            elif config != there:
-                asked = read_asked(folder)  # either wording leads to the same configuration
-                asked = options.asked() if asked is None else asked
-                write_config(folder, config, versions=read_versions(folder), asked=asked)
+        try:
+            config = _begin(folder, wanted, dataset, options, may_grow=may_grow)
+        except UserError:
+            with suppress(OSError):  # it is not empty: a run was there, or someone begins one
+                folder.rmdir()
+            raise
     return Run(folder=folder, config=config, plan=make_plan(config))
+
+
+def _begin(
+    folder: Path, wanted: RunConfig, dataset: Dataset, options: Options, *, may_grow: bool
+) -> RunConfig:
+    """Settle the configuration of a run and write what it needs to begin, or to grow."""
+    cache = folder / CHECKSUMS
+    with FileLock(folder / LOCK):  # or each of two first starts would write what it measured
+        config, there = _settle(folder, wanted, dataset, options, may_grow=may_grow, cache=cache)
+        if there is None:
+            if dataset.review is not None:
+                keep_review(dataset, folder / REVIEWED)
+            keep_weights(folder, config.networks, options)
+            write_config(folder, config, asked=options.asked())
+        elif config != there:
+            asked = read_asked(folder)  # either wording leads to the same configuration
+            asked = options.asked() if asked is None else asked
+            write_config(folder, config, versions=read_versions(folder), asked=asked)
+    return config
 
 
 def check_out(folder: Path, dataset: Dataset) -> None:
