@@ -112,8 +112,10 @@ def plan_run(
         try:
             config = _begin(folder, wanted, dataset, options, may_grow=may_grow)
         except UserError:
-            with suppress(OSError):  # it is not empty: a run was there, or someone begins one
-                folder.rmdir()
+            if [path.name for path in folder.iterdir()] == [LOCK]:  # nothing has begun here
+                with suppress(OSError):
+                    (folder / LOCK).unlink()
+                    folder.rmdir()
             raise
     return Run(folder=folder, config=config, plan=make_plan(config))
 
