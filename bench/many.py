@@ -3,8 +3,9 @@
     python bench/many.py [--images 10000 100000] [--size 64] [--models 2] [--out FOLDER]
 
 Two networks label so many random images, which lie in one mapped file, as the jobs of a run do it,
-and are killed half way; a second process goes on. Shown are images a second, and the most memory
-of the process's own (not what the system keeps of mapped files, and gives up when others need it).
+and are stopped half way; a second process goes on. Shown are images a second, and the most memory
+of a process's own after any chunk (not what the system keeps of mapped files, and gives up when
+others need it). Workers keep what they free, so that what a chunk needed shows after it.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def main() -> None:
                 how = (folder, asked.models, asked.width, stop, there)
                 process = spawn.Process(target=_label, args=how)
                 process.start()
+                there.close()  # or waiting would not end if the process did
                 found.append(here.recv())
                 process.join()
         finally:
@@ -99,7 +101,7 @@ def _label(folder, models, width, stop, told) -> None:  # type: ignore[no-untype
 
     def progress(done: int) -> None:
         nonlocal most, last, start
-        start = done - labeller.chunk if start is None else start
+        start = max(0, done - labeller.chunk) if start is None else start
         most, last = max(most, _memory()), done
         if stop is not None and done >= stop:
             raise KeyboardInterrupt

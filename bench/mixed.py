@@ -5,10 +5,10 @@ encoder, and two of these. Do networks that are built differently disagree where
 And what do their students learn? The data folder needs masks of all unlabeled images, and test
 images:
 
-    python bench/mixed.py my_data out --encoder resnet18 --seeds 3 --option steps=400
+    python bench/mixed.py my_data out --encoder resnet18 --option size=[64,64]
 
 The same command again goes on where it was. OUT/mixed.csv has a row a run and seed, and is written
-anew after each.
+anew after each run.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from shutil import copytree
+from shutil import copy, copytree, ignore_patterns
 from statistics import mean
 from typing import Any
 
 import numpy as np
 import torch
 from rich.table import Table
-from scripts import arguments, console, options_of, run_script, spread, write_rows
+from scripts import arguments, check_truth, console, options_of, run_script, spread, write_rows
 
 from imasks.api import finish, make_options
 from imasks.data.arrays import load_arrays
-from imasks.data.folder import open_dataset
+from imasks.data.folder import Dataset, open_dataset
 from imasks.encoding import IGNORE
 from imasks.errors import UserError
 from imasks.jobs import Job, in_order
@@ -88,40 +88,49 @@ def main() -> None:
         "mixed": f"unet,{given.encoder}",
         f"two {given.encoder}": given.encoder,
     }
+    dataset, options = open_dataset(given.data), {**BASE, **options_of(given)}
+    check_truth(dataset)
+    if "size" not in options:
+        raise UserError(
+            "all networks must see images of one size, and each kind would choose its own",
+            remedy="Say --option size=[HEIGHT,WIDTH], multiples of 32 for most encoders.",
+        )
     rows: list[Taught] = []
-    for seeds in range(1, given.seeds + 1):
-        for name, encoder in pairs.items():
-            console.print(f"{name}: {seeds} of {given.seeds} seeds", highlight=False)
-            run = _train(given, name, encoder, seeds)
-            rows = [row for row in rows if row.pair != name]
-            pairs_of = zip(run.plan.lines, run.outcomes(), strict=True)
-            rows += [_measure(name, line, outcome, run) for line, outcome in pairs_of]
-            write_rows(given.out / "mixed.csv", [vars(row) for row in rows])
+    for name, encoder in pairs.items():
+        console.print(name, highlight=False)
+        run = _train(dataset, given, name, encoder, options)
+        lines = zip(run.plan.lines, run.outcomes(), strict=True)
+        rows += [_measure(name, line, outcome, run) for line, outcome in lines]
+        write_rows(given.out / "mixed.csv", [vars(row) for row in rows])
     console.print(_table(rows, list(pairs), given.encoder))
 
 
-def _train(given: argparse.Namespace, name: str, encoder: str | None, seeds: int) -> Run:
-    options: dict[str, Any] = {**BASE, **options_of(given)}
-    if encoder is not None:
-        options["encoder"] = encoder
-        if "unet" not in encoder.split(","):
-            del options["width"]
-    else:
-        del options["pretrained"]
+def _train(
+    dataset: Dataset,
+    given: argparse.Namespace,
+    name: str,
+    encoder: str | None,
+    options: Mapping[str, Any],
+) -> Run:
+    unknown = "pretrained" if encoder is None else "" if "unet" in encoder.split(",") else "width"
+    wished = make_options(
+        **{key: value for key, value in options.items() if key != unknown}, encoder=encoder
+    )
     folder = given.out / name.replace(" ", "_").lower()
-    wished = make_options(**options)
     run = plan_run(
-        open_dataset(given.data),
+        dataset,
         folder,
         approaches=["IM"],
-        seeds=range(seeds),
+        seeds=range(given.seeds),
         options=wished,
         may_grow=True,
     )
-    for job in in_order(run.plan.targets):  # networks that two runs train alike
+    for job in in_order(run.plan.targets):  # the first network of two runs is the same, for one
         there = next(given.out.glob(f"*/jobs/{job.key}/done.json"), None)
         if there is not None and not run.store.done(job):
-            copytree(there.parent, run.store.folder(job), dirs_exist_ok=True)
+            here = run.store.folder(job)
+            copytree(there.parent, here, ignore=ignore_patterns(".lock", there.name))
+            copy(there, here)
     finish(run, workers=default_workers(run, wished), console=console)
     return run
 
@@ -133,15 +142,11 @@ def _measure(name: str, line: Line, outcome: Outcome, run: Run) -> Taught:
     networks = best_networks(taught.label, run.store, count=2)
     split = load_arrays(data_of(taught.label, run.store), "unlabeled")
     score = outcome.steps[1].pseudo_label_score
-    if split.labels is None or score is None or outcome.steps[1].test is None:
-        raise UserError(
-            "true masks of unlabeled images and test images are needed",
-            value=run.config.data,
-            remedy="Add them.",
-        )
+    assert split.labels is not None
+    assert score is not None
     pixels = masked = wrong = caught = 0
     for rows, said in votes(networks, split.images, task, device=device, reserved=False):
-        truth = torch.from_numpy(np.ascontiguousarray(split.labels[rows]))
+        truth = torch.from_numpy(np.ascontiguousarray(split.labels[rows])).to(device)
         known, im = truth != IGNORE, (said != said[0]).any(0)
         miss = (said[0] != truth) & known
         pixels += int(known.sum())

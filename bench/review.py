@@ -20,7 +20,7 @@ from statistics import mean
 
 import numpy as np
 from rich.table import Table
-from scripts import arguments, console, options_of, run_script, spread, write_rows
+from scripts import arguments, check_truth, console, options_of, run_script, spread, write_rows
 
 from imasks.api import finish, make_options
 from imasks.data.card import read_labels
@@ -78,14 +78,8 @@ def main() -> None:
 
 
 def _check(dataset: Dataset, counts: Sequence[int]) -> None:
+    check_truth(dataset)
     unlabeled = dataset.splits["unlabeled"]
-    if not all(sample.masks for sample in unlabeled):
-        raise UserError(
-            f"{dataset.folder} lacks masks of unlabeled images, which stand for the person",
-            remedy="Add unlabeled/masks.",
-        )
-    if not dataset.splits["test"]:
-        raise UserError(f"{dataset.folder} has no test images", remedy="Add some.")
     if not counts or min(counts) < 1 or max(counts) >= len(unlabeled):
         raise UserError(
             "--counts must lie between 1 and the number of unlabeled images, which remain",
@@ -169,24 +163,28 @@ def _row(run: Run, seed: int, way: str, reviewed: int, corrected: float | None) 
 def _table(rows: Sequence[Measured]) -> Table:
     table = Table(
         "reviewed",
-        "test, this order",
-        "test, random",
-        "difference, paired",
-        "pixels corrected",
+        "unsure first",
         "random",
-        title=f"mean±deviation over {len({row.seed for row in rows})} seeds",
+        "difference, paired",
+        "corrected, unsure first",
+        "corrected, random",
+        title="test score of the best networks together, "
+        f"mean±deviation over {len({row.seed for row in rows})} seeds",
     )
     for count in sorted({row.reviewed for row in rows}):
         found = {way: _of(rows, way, count) for way in (*WAYS, "none")}
         if not count:
-            table.add_row("0", spread([row.test for row in found["none"]]), *[""] * 4)
+            table.add_row("0", spread([row.ensemble_test for row in found["none"]]), *[""] * 4)
             continue
         ours, random = (found[way] for way in WAYS)
         table.add_row(
             str(count),
-            spread([row.test for row in ours]),
-            spread([row.test for row in random]),
-            spread([a.test - b.test for a, b in zip(ours, random, strict=True)], sign="+"),
+            spread([row.ensemble_test for row in ours]),
+            spread([row.ensemble_test for row in random]),
+            spread(
+                [a.ensemble_test - b.ensemble_test for a, b in zip(ours, random, strict=True)],
+                sign="+",
+            ),
             *(f"{mean(row.corrected or 0 for row in each):.1%}" for each in (ours, random)),
         )
     return table

@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from imasks.data.files import write_text
+from imasks.data.folder import Dataset
 from imasks.errors import UserError
 
 console = Console()
@@ -39,6 +40,21 @@ def arguments(description: str) -> argparse.ArgumentParser:
 def options_of(given: argparse.Namespace) -> dict[str, Any]:
     """The options of a training that the command line named."""
     return tomllib.loads("\n".join(given.option))
+
+
+def check_truth(dataset: Dataset) -> None:
+    """Make sure that a data folder has what such a measurement compares with.
+
+    Raises:
+        UserError: masks of unlabeled images are missing, or there are no test images.
+    """
+    if not all(sample.masks for sample in dataset.splits["unlabeled"]):
+        raise UserError(
+            f"{dataset.folder} lacks masks of unlabeled images, which only measuring reads",
+            remedy="Add unlabeled/masks.",
+        )
+    if not dataset.splits["test"]:
+        raise UserError(f"{dataset.folder} has no test images", remedy="Add some.")
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

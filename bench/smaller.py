@@ -20,7 +20,8 @@ from imasks.data.card import CARD_NAME
 from imasks.data.files import read_image, read_mask, write_png
 from imasks.data.folder import Sample, open_dataset
 from imasks.data.prepare import resize_image, resize_mask
-from imasks.prepare.staged import read_mark, staged, write_mark
+from imasks.errors import UserError
+from imasks.prepare.staged import check_same, read_mark, staged, write_mark
 
 
 def main() -> None:
@@ -32,12 +33,26 @@ def main() -> None:
     parser.add_argument("--labeled", type=int, help="keep so many, chosen by chance; all if left")
     parser.add_argument("--seed", type=int, default=0, help="of that choice")
     given = parser.parse_args()
-    if read_mark(given.out) is not None:
+    mark = {
+        "data": str(given.data.resolve()),
+        "size": given.size,
+        "labeled": given.labeled,
+        "seed": given.seed,
+    }
+    there = read_mark(given.out)
+    if there is not None:
+        check_same(given.out, [name for name in mark if mark[name] != there.get(name)])
         return
     dataset = open_dataset(given.data)
     splits = {name: list(samples) for name, samples in dataset.splits.items()}
     labeled = splits["labeled"]
     count = len(labeled) if given.labeled is None else given.labeled
+    if not 0 < count <= len(labeled):
+        raise UserError(
+            "--labeled must be a number of labeled images that are there",
+            value=count,
+            remedy=f"Use 1 to {len(labeled)}.",
+        )
     order = np.random.default_rng(given.seed).permutation(len(labeled))
     splits["labeled"] = [labeled[i] for i in order[:count]]
     taken = {sample.name for sample in splits["unlabeled"]}
@@ -45,11 +60,14 @@ def main() -> None:
         name = f"labeled_{sample.name}" if sample.name in taken else sample.name
         splits["unlabeled"].append(replace(sample, name=name))
     with staged(given.out, word="smaller") as folder:
+        for path in folder.iterdir():  # of a copy that was killed, perhaps of other images
+            if path.is_dir():
+                shutil.rmtree(path)
         for split, samples in splits.items():
             for sample in samples:
                 _copy(sample, folder / split, (given.size[0], given.size[1]))
         shutil.copy(given.data / CARD_NAME, folder)
-        write_mark(folder, {"size": given.size, "labeled": count, "seed": given.seed})
+        write_mark(folder, mark)
 
 
 def _copy(sample: Sample, folder: Path, size: tuple[int, int]) -> None:

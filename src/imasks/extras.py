@@ -32,6 +32,5 @@ def needed(module: str, *, extra: str | None, what: str) -> Any:
         raise UserError(
             f"{what} needs {module}, which is installed but cannot be imported",
             value=f"{type(error).__name__}: {error}",
-            remedy=f"Install it anew, beside the other libraries: pip install --upgrade "
-            f"--force-reinstall {package}",
+            remedy="Install a release of it that fits the others, and what the message names.",
         ) from error

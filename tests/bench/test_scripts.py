@@ -13,6 +13,7 @@ from imasks.data.synthetic import write_demo_dataset
 from tests.conftest import needs_encoders
 
 BENCH = Path(__file__).parents[2] / "bench"
+SIZE = ("--option", "size=[32,32]")
 SMALL = "--device cpu --widths 0.25 --size 32 --batch 2 --seconds 0.02 --rounds 1"
 FAST = [
     word
@@ -68,7 +69,7 @@ def test_orders_of_a_review_are_measured(small, tmp_path):
 
 @needs_encoders
 def test_mixed_architectures_are_measured_beside_equal_ones(small, tmp_path):
-    script("mixed.py", small, tmp_path, "--encoder", "mobilenet_v2", "--seeds", 1, *FAST)
+    script("mixed.py", small, tmp_path, "--encoder", "mobilenet_v2", "--seeds", 1, *FAST, *SIZE)
     rows = {row["pair"]: row for row in read(tmp_path / "mixed.csv")}
     assert list(rows) == ["two U-Nets", "mixed", "two mobilenet_v2"]
     for name, lacks in (("two U-Nets", "encoder"), ("two mobilenet_v2", "unet"), ("mixed", "")):

@@ -40,10 +40,20 @@ def test_a_class_is_named_from_a_tenth_of_its_objects_on():
     found = [Objects((100, 200), (sizes,))]
     (finding,) = too_small(found, ["cell"], (64, 96))
     assert finding.level == "warning"
-    assert "2 of 20 objects of 'cell' are less than 3 pixels wide" in finding.what
+    assert "less than 3 pixels wide: 2 of 20 of 'cell'" in finding.what
     assert 'fit = "tile"' in finding.remedy
     assert too_small(found, ["cell"], (96, 192)) == []
     assert too_small([Objects((100, 200), (sizes[:-1],))], ["cell"], (64, 96)) == []
+
+
+def test_several_classes_share_a_warning_and_the_largest_remedy():
+    found = [
+        Objects((100, 200), (np.array([[9, 9]] * 4), np.array([[30, 30]] * 4), np.array([[6, 6]])))
+    ]
+    (finding,) = too_small(found, ["cell", "large", "spot"], (16, 32))
+    assert finding.what.endswith("4 of 4 of 'cell', 1 of 1 of 'spot'")
+    (alone,) = too_small([Objects((100, 200), found[0].sizes[2:])], ["spot"], (16, 32))
+    assert finding.remedy.replace(" for all", "") == alone.remedy
 
 
 def test_specks_that_are_small_already_do_not_count():
@@ -75,15 +85,15 @@ def folder(tmp_path):
 
 def test_check_and_dry_run_say_so_with_the_remedy(folder, tmp_path):
     (finding,) = [each for each in check_folder(folder).findings if "pixels wide" in each.what]
-    assert "256 x 256 pixels 800 of 800 objects" in finding.what
+    assert "256 x 256 pixels objects are less than 3 pixels wide: 800 of 800" in finding.what
     data = open_dataset(folder)
     (told,) = small_objects(data, plan_preparation(data, longer_side=128))
-    assert "128 x 128 pixels 400 of 400 objects" in told.what
+    assert "128 x 128 pixels objects are less than 3 pixels wide: 400 of 400" in told.what
     command = ["train", str(folder), "--out", str(tmp_path / "run"), "--approach", "LDT"]
     options = ["--dry-run", "--steps", "2", "--candidates", "2", "--precision", "float32"]
     shown = CliRunner().invoke(app, [*command, *options, "--width", "0.25"])
     assert shown.exit_code == 0
-    assert "400 of 400 objects of 'cell'" in " ".join(shown.output.split())
+    assert "400 of 400 of 'cell'" in " ".join(shown.output.split())
     (folder / "dataset.toml").write_text('task = "binary"\nclasses = ["cell"]\nfit = "tile"')
     assert not [each for each in check_folder(folder).findings if "pixels wide" in each.what]
     data = open_dataset(folder)

@@ -111,7 +111,7 @@ class Contract:
         }
 
     def test_after_a_kill_saved_chunks_are_not_labelled_again(self, task, tmp_path, monkeypatch):
-        monkeypatch.setattr(streamed, "SAVED", 1)
+        monkeypatch.setattr(streamed, "EVERY", 0)
         labeller = self.make(task)
         images = pictures(2 * labeller.chunk + 3, size=(16, 16))
         whole, cut = tmp_path / "whole", tmp_path / "cut"

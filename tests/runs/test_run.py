@@ -219,10 +219,13 @@ def test_what_cannot_begin_leaves_no_folder(tiny_dataset, tmp_path, tiny, monkey
         raise UserError("weights are gone", remedy="Find them.")
 
     monkeypatch.setattr(module, "complete", fail)
-    for out in (folder, begun):
+    own = tmp_path / "own"
+    own.mkdir()
+    for out in (folder / "below", begun, own):
         with pytest.raises(UserError, match="weights are gone"):
             plan_run(tiny_dataset, out, **how)
     assert not folder.exists()
+    assert own.exists()
     assert sorted(path.name for path in begun.iterdir()) == there
 
 

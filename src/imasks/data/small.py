@@ -44,7 +44,7 @@ def objects_in(labels: Bytes, card: Card) -> Objects:
 def too_small(
     found: Sequence[Objects], classes: Sequence[str], size: tuple[int, int]
 ) -> list[Finding]:
-    """Warn of classes whose objects are lost where whole images are resized.
+    """Warn, once for all classes, of objects that are lost where whole images are resized.
 
     Objects that have fewer than 3 pixels in their own image already are not counted.
 
@@ -53,7 +53,7 @@ def too_small(
         classes: their names.
         size: height and width that images are resized to.
     """
-    findings = []
+    told, side = [], 0
     for k, name in enumerate(classes):
         own = np.concatenate([one.sizes[k] for one in found] or [np.zeros((0, 2), np.int64)])
         factors = [np.tile(np.array(size) / one.shape, (len(one.sizes[k]), 1)) for one in found]
@@ -64,18 +64,21 @@ def too_small(
         if not len(own) or lost < SHARE * len(own):
             continue
         more = FEWEST / max(1e-9, float(np.quantile(seen.min(1), SHARE)))
-        side = STEP * int(np.ceil(max(size) * max(1.0, more) / STEP))
-        findings.append(
-            Finding(
-                level="warning",
-                what=f"at the training size of {size[0]} x {size[1]} pixels {lost} of {len(own)} "
-                f"objects of {name!r} are less than {FEWEST} pixels wide",
-                files=(),
-                remedy=f'Train with --longer-side {side} or more, or write fit = "tile" into '
-                f"{CARD_NAME}: networks then see tiles of the images' own pixels.",
-            )
+        side = max(side, STEP * int(np.ceil(max(size) * max(1.0, more) / STEP)))
+        told.append(f"{lost} of {len(own)} of {name!r}")
+    if not told:
+        return []
+    what = f"at the training size of {size[0]} x {size[1]} pixels objects are less than {FEWEST}"
+    remedy = f"Train with --longer-side {side} or more{' for all' if len(told) > 1 else ''}, or "
+    return [
+        Finding(
+            level="warning",
+            what=f"{what} pixels wide: {', '.join(told)}",
+            files=(),
+            remedy=f'{remedy}write fit = "tile" into {CARD_NAME}: networks then see tiles of the '
+            "images' own pixels.",
         )
-    return findings
+    ]
 
 
 def small_objects(dataset: Dataset, prep: Preparation) -> list[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,16 @@ import numpy as np
 from imasks.errors import UserError
 from imasks.jobs import write_atomic
 
-SAVED = 1024  # rows after which what is there is brought to the disk and counts
+EVERY = 20.0  # seconds after which what is there is brought to the disk and counts
 
 
 class Streamed:
     """Arrays `NAME.npy` in a folder, all of N rows, mapped: memory stays flat for any N.
 
     How many rows are done stands in `checkpoint_rows.json`, with the sums over them, and is
-    written after the rows themselves. Whoever opens the folder again begins there, and at row 0
-    if anything does not fit. So rows must depend on their number alone, not on where the work
-    began.
+    written after the rows themselves. Whoever opens the folder again begins there, or at row 0 if
+    the files are damaged or of another number of rows. So rows must depend on their number alone,
+    not on where the work began.
 
     Args:
         folder: for the arrays; that of a job, which removes the checkpoint once it is done.
@@ -34,6 +35,8 @@ class Streamed:
         self._checkpoint = folder / "checkpoint_rows.json"
         self._arrays: dict[str, np.memmap] = {}
         self._done, self._sums, self._kinds = self._read()
+        if not self._done:  # or a later start would take new, empty arrays for the old ones
+            self._checkpoint.unlink(missing_ok=True)
 
     def array(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> np.memmap:
         """Map `NAME.npy`, of shape (N, *shape), for writing; known names give the same again.
@@ -52,21 +55,21 @@ class Streamed:
             raise UserError(
                 f"{path} is not what {self._checkpoint.name} beside it says",
                 value=f"{self._kinds.get(name)} in place of {_kind(whole, dtype)}",
-                remedy="Delete the folder and run the same command again.",
+                remedy=f"Delete the folder {self._folder} and run the same command again.",
             )
         self._arrays[name] = array
         return array
 
     def parts(self, size: int) -> Iterator[slice]:
         """Yield the rows that are not done yet, so many at a time; each is done when asked on."""
-        saved = self._done
+        saved = time.monotonic()
         while self._done < self._rows:
             part = slice(self._done, min(self._done + size, self._rows))
             yield part
             self._done = part.stop
-            if self._done - saved >= SAVED and self._done < self._rows:
+            if time.monotonic() - saved >= EVERY and self._done < self._rows:
                 self._save()
-                saved = self._done
+                saved = time.monotonic()
         self._save()
 
     def add(self, **values: float) -> None:
@@ -91,17 +94,19 @@ class Streamed:
 
     def _read(self) -> tuple[int, dict[str, float], dict[str, Any]]:
         """Rows done, sums and arrays; nothing where they are not what they should be."""
+        nothing: tuple[int, dict[str, float], dict[str, Any]] = (0, {}, {})
         try:
             state = json.loads(self._checkpoint.read_bytes())
-            for name, kind in state["arrays"].items():
-                there = np.load(self._folder / f"{name}.npy", mmap_mode="r")
+            done, sums, kinds = int(state["done"]), dict(state["sums"]), dict(state["arrays"])
+            if state["rows"] != self._rows or not 0 < done <= self._rows or not kinds:
+                return nothing
+            for name, kind in kinds.items():
+                there = np.lib.format.open_memmap(self._folder / f"{name}.npy", mode="r")
                 if _kind(there.shape, there.dtype) != kind:
-                    return 0, {}, {}
+                    return nothing
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return 0, {}, {}
-        if state["rows"] != self._rows:
-            return 0, {}, {}
-        return int(state["done"]), dict(state["sums"]), dict(state["arrays"])
+            return nothing
+        return done, sums, kinds
 
 
 def _kind(shape: tuple[int, ...], dtype: Any) -> list[Any]:

@@ -108,25 +108,38 @@ def plan_run(
     if dry:
         config, _ = _settle(folder, wanted, dataset, options, may_grow=may_grow, cache=None)
     else:
+        new = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            config = _begin(folder, wanted, dataset, options, may_grow=may_grow)
-        except UserError:
-            if [path.name for path in folder.iterdir()] == [LOCK]:  # nothing has begun here
-                with suppress(OSError):
-                    (folder / LOCK).unlink()
-                    folder.rmdir()
-            raise
+        config = _begin(folder, wanted, dataset, options, may_grow=may_grow, new=new)
     return Run(folder=folder, config=config, plan=make_plan(config))
 
 
 def _begin(
-    folder: Path, wanted: RunConfig, dataset: Dataset, options: Options, *, may_grow: bool
+    folder: Path,
+    wanted: RunConfig,
+    dataset: Dataset,
+    options: Options,
+    *,
+    may_grow: bool,
+    new: Sequence[Path],
 ) -> RunConfig:
-    """Settle the configuration of a run and write what it needs to begin, or to grow."""
+    """Settle the configuration of a run and write what it needs to begin, or to grow.
+
+    Folders that are new, the innermost first, are removed again if there is nothing to keep.
+    """
     cache = folder / CHECKSUMS
     with FileLock(folder / LOCK):  # or each of two first starts would write what it measured
-        config, there = _settle(folder, wanted, dataset, options, may_grow=may_grow, cache=cache)
+        try:
+            config, there = _settle(
+                folder, wanted, dataset, options, may_grow=may_grow, cache=cache
+            )
+        except UserError:
+            with suppress(OSError):
+                if new and [path.name for path in folder.iterdir()] == [LOCK]:
+                    (folder / LOCK).unlink()
+                    for path in new:
+                        path.rmdir()
+            raise
         if there is None:
             if dataset.review is not None:
                 keep_review(dataset, folder / REVIEWED)

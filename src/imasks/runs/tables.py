@@ -182,7 +182,8 @@ def plan_table(run: Run, times: Mapping[str, float], *, workers: int) -> Rendera
     H, W = config.preparation.size
     table = Table(title="Plan", title_justify="left")
     for name in ("approach", "seeds", "generations", "networks", "jobs", "left"):
-        table.add_column(name, justify="left" if name == "approach" else "right", no_wrap=True)
+        long = name == "approach"  # with settings of its own it is folded, numbers are not
+        table.add_column(name, justify="left" if long else "right", no_wrap=not long)
     for name in config.approaches:
         lines = [line for line in run.plan.lines if line.approach.name == name]
         jobs = in_order([job for line in lines for job in jobs_of(line)])
