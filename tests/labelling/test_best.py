@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import nn
 
+from imasks.labelling import streamed
 from imasks.labelling.best import write_best_labels
 from imasks.labelling.labellers import load_pseudo_labels
 from imasks.tasks import Binary, Multiclass, Multilabel
@@ -144,3 +145,26 @@ def test_equal_scores_are_all_kept(tmp_path, task, images):
     networks, judges = [Threshold(task, 127.5)], [Judge(task, 0.6)]
     write_best_labels(tmp_path, networks, judges, same, task, threshold=None, device=CPU)
     assert np.load(tmp_path / "keep.npy").all()
+
+
+def test_after_a_kill_saved_chunks_are_not_judged_again(tmp_path, task, images, monkeypatch):
+    monkeypatch.setattr(streamed, "EVERY", 0)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir()
+    cut.mkdir()
+    how = ([Threshold(task, 30.5), Threshold(task, 127.5)], [Judge(task, 0.5)], images, task)
+    more = {"threshold": None, "device": CPU}
+    record = write_best_labels(whole, *how, **more)
+
+    def killed(done):
+        if done < len(images):
+            return
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_best_labels(cut, *how, on_progress=killed, **more)
+    done = []
+    assert write_best_labels(cut, *how, on_progress=done.append, **more) == record
+    assert done == [len(images)]
+    for name in ("labels", "im", "region", "keep", "score"):
+        np.testing.assert_array_equal(np.load(cut / f"{name}.npy"), np.load(whole / f"{name}.npy"))

@@ -137,6 +137,29 @@ class Contract:
 class TestAgreement(Contract):
     masks = True
 
+    @pytest.mark.parametrize("extra", ["mean", "votes"])
+    def test_after_a_kill_what_is_kept_beside_labels_is_whole(
+        self, extra, task, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(streamed, "EVERY", 0)
+        labeller = replace(self.make(task), extra=extra)
+        images = pictures(2 * labeller.chunk, size=(16, 16))
+        whole, cut = tmp_path / "whole", tmp_path / "cut"
+        whole.mkdir()
+        cut.mkdir()
+        write_pseudo_labels(whole, labeller, images)
+
+        def killed(done):
+            if done > labeller.chunk:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            write_pseudo_labels(cut, labeller, images, on_progress=killed)
+        write_pseudo_labels(cut, labeller, images)
+        np.testing.assert_array_equal(
+            np.load(whole / f"{extra}.npy"), np.load(cut / f"{extra}.npy")
+        )
+
     def make(self, task):
         return Agreement(
             networks=[Brightness(task.outputs), Brightness(task.outputs, at=140)],

@@ -1,3 +1,8 @@
+import pytest
+
+from imasks.review.opening import open_session
+
+
 def test_decisions_are_listed_one_image_a_line(imasks, run, session):
     item = session.items[0]
     session.save(item, base=0, state="to_label", labels=None, seen=None)
@@ -11,6 +16,20 @@ def test_errors_name_the_remedy(imasks, run, session, tmp_path):
     code, text = imasks("review", run.folder, "--port", "70000")
     assert code == 2
     assert "port 70000 cannot be listened at" in text
+
+
+@pytest.mark.parametrize("order", ["unsure", "random"])
+def test_the_page_has_the_order_asked_for(order, imasks, run, monkeypatch):
+    served = []
+    monkeypatch.setattr(
+        "imasks.review.server.serve", lambda session, **more: served.append(session)
+    )
+    code, text = imasks("review", run.folder, "--order", order, "--device", "cpu")
+    assert code == 0, text
+    names = [item.name for item in open_session(run, by=order, device="cpu").items]
+    assert [item.name for item in served[0].items] == names
+    code, text = imasks("review", run.folder, "--order", "best")
+    assert (code, "unsure, random" in text) == (2, True)
 
 
 def test_training_says_what_it_takes_from_a_review(imasks, run, session, tmp_path):

@@ -11,6 +11,8 @@ from torch import nn
 from imasks.encoding import IGNORE
 from imasks.errors import UserError
 from imasks.jobs import Job, Store
+from imasks.labelling import streamed
+from imasks.labelling.grading import grade
 from imasks.runs import judging
 from imasks.runs.judging import do_choose, do_grade, do_quality, do_rank_graders
 from imasks.tasks import Binary
@@ -134,6 +136,27 @@ def test_copies_of_known_scores(house):
     assert result["copies"] == pytest.approx(copies.mean())
     assert sum(result["by_copies"]) == N
     assert len(result["networks"]) == 3  # two that were shown, and the EvalNet
+
+
+def test_after_a_kill_saved_scores_are_not_asked_for_again(house, monkeypatch):
+    _, scores, _ = graded(house, thresholds=[0.25, 0.75])
+    monkeypatch.setattr(judging, "CHUNK", 3)
+    monkeypatch.setattr(streamed, "EVERY", 0)
+    asked = []
+
+    def killed(graders, images, *rest, **more):
+        asked.append(len(images))
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return grade(graders, images, *rest, **more)
+
+    monkeypatch.setattr(judging, "grade", killed)
+    again = {"thresholds": [0.25, 0.75], "more": (Job(kind="other", params={}),)}
+    with pytest.raises(KeyboardInterrupt):
+        graded(house, **again)
+    _, resumed, _ = graded(house, **again)
+    assert asked == [3, 3, 3, 2]
+    np.testing.assert_array_equal(resumed, scores)
 
 
 def test_automatic_thresholds_know_kept_pairs_only(house):
