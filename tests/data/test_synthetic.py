@@ -138,8 +138,10 @@ class TestWriteDemoDataset:
         card = tomllib.loads((folder / "dataset.toml").read_text(encoding="utf-8"))
         assert card == {"task": "binary", "classes": ["cell"]}
         assert {path.name for path in folder.iterdir()} == {*SPLITS, "dataset.toml"}
+        first = 0
         for split in SPLITS:
-            names = [f"cell_{number:04d}.png" for number in range(SMALL[split])]
+            names = [f"cell_{first + number:04d}.png" for number in range(SMALL[split])]
+            first += SMALL[split]
             for kind in ("images", "masks"):
                 assert sorted(p.name for p in (folder / split / kind).iterdir()) == names
             with Image.open(folder / split / "images" / names[0]) as image:
@@ -189,7 +191,7 @@ class TestWriteDemoDataset:
     def test_lost_file_is_drawn_anew(self, tmp_path):
         write_demo_dataset(tmp_path, **SMALL)
         before = content(tmp_path)
-        (tmp_path / "test" / "masks" / "cell_0000.png").unlink()
+        next((tmp_path / "test" / "masks").iterdir()).unlink()
         write_demo_dataset(tmp_path, **SMALL)
         assert content(tmp_path) == before
 

@@ -36,8 +36,6 @@ def trained(tmp_path_factory):
     root = tmp_path_factory.mktemp("trained")
     write_demo_dataset(root / "data", labeled=4, unlabeled=3, val=2, test=2, size=(32, 32))
     shutil.rmtree(root / "data" / "unlabeled" / "masks")
-    for path in sorted((root / "data" / "unlabeled" / "images").iterdir()):
-        path.rename(path.with_name(f"more_{path.name}"))  # or labeled ones would be called alike
     run = plan_run(
         open_dataset(root / "data"), root / "run", approaches=["LDT"], seeds=[0, 1], options=TINY
     )
@@ -65,6 +63,12 @@ def test_out_and_back_by_the_command_line(imasks, root):
     code, text = imasks(*export)
     assert code == 2
     assert "not empty" in text
+    assert "names:" not in text
+    twin = data / "unlabeled" / "images" / next((data / "test/images").iterdir()).name
+    write_png(twin, np.zeros((32, 32, 3), np.uint8))
+    code, text = imasks(*export[:-3], root / "shared", "--data", data)
+    assert f"names: {twin.stem}: images of other splits have" in text
+    twin.unlink()
     predictor = predictor_of(open_run(run))
     (data / "unlabeled" / "images" / "deep.png").unlink()
     images = {path.stem: path for path in (data / "unlabeled" / "images").iterdir()}
@@ -171,6 +175,6 @@ def test_without_pycocotools_the_remedy_is_named(imasks, pictures, tmp_path, mon
     for name in "ab":
         text = f'{{"imagePath": "{name}.png", "shapes": [{shape}]}}'
         (folder / f"{name}.json").write_text(text)
-    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
     code, text = imasks("prepare", "labelme", folder, tmp_path / "out")
     assert (code, "imasks[exchange]" in text) == (2, True), text

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from imasks.review.opening import open_session
@@ -7,6 +9,19 @@ def test_decisions_are_listed_one_image_a_line(imasks, run, session):
     item = session.items[0]
     session.save(item, base=0, state="to_label", labels=None, seen=None)
     assert imasks("review", run.folder, "--list") == (0, f"to_label\t{item.path}\n")
+
+
+def test_without_decisions_the_list_is_empty(imasks, run, session):
+    shutil.rmtree(run.folder / "review")
+    code, text = imasks("review", run.folder, "--list")
+    assert code == 0
+    assert "Nothing was decided" in text
+
+
+def test_what_a_run_learned_from_is_listed(imasks, run, session):
+    session.save(session.items[0], base=0, state="to_label", labels=None, seen=None)
+    (run.folder / "review").rename(run.folder / "reviewed")
+    assert imasks("review", run.folder, "--list")[1] == f"to_label\t{session.items[0].path}\n"
 
 
 def test_errors_name_the_remedy(imasks, run, session, tmp_path):
@@ -28,6 +43,7 @@ def test_the_page_has_the_order_asked_for(order, imasks, run, monkeypatch):
     assert code == 0, text
     names = [item.name for item in open_session(run, by=order, device="cpu").items]
     assert [item.name for item in served[0].items] == names
+    assert "Next:" not in text  # nothing was decided that training could use
     code, text = imasks("review", run.folder, "--order", "best")
     assert (code, "unsure, random" in text) == (2, True)
 

@@ -71,6 +71,16 @@ def test_jobs_of_unets_have_the_keys_they_had_before_there_were_others(preset, f
     assert "networks" not in config(preset).to_json()
 
 
+def test_every_kind_of_network_has_its_turn(tiny_dataset, tiny, tmp_path):
+    options = dataclasses.replace(tiny, network=f"{OWN},{OWN}", encoder="unet", candidates=2)
+    how = {"approaches": ["LDT"], "seeds": [0]}
+    with pytest.raises(UserError, match=r"3 kinds, 2 candidates\)\. Use --candidates 3"):
+        plan_run(tiny_dataset, tmp_path / "run", options=options, **how)
+    assert not (tmp_path / "run").exists()
+    more = dataclasses.replace(options, candidates=3)
+    plan_run(tiny_dataset, tmp_path / "run", options=more, **how)
+
+
 def test_candidates_take_turns_and_only_unets_grow():
     own = OwnConfig(in_channels=3, outputs=1, factory=OWN)
     unet = from_record({"in_channels": 3, "outputs": 1})

@@ -11,7 +11,9 @@ import pytest
 import torch
 from rich.console import Console
 
+from imasks.data.files import write_png
 from imasks.data.folder import open_dataset
+from imasks.data.synthetic import write_demo_dataset
 from imasks.errors import UserError
 from imasks.jobs import in_order
 from imasks.models.weights import load_network
@@ -227,6 +229,26 @@ def test_what_cannot_begin_leaves_no_folder(tiny_dataset, tmp_path, tiny, monkey
     assert not folder.exists()
     assert own.exists()
     assert sorted(path.name for path in begun.iterdir()) == there
+
+
+def test_a_run_that_could_not_prepare_its_data_goes_on_once_they_are_mended(tmp_path, tiny):
+    data = tmp_path / "data"
+    write_demo_dataset(data, labeled=3, unlabeled=1, val=2, test=1, size=(32, 32))
+    (mask, *_) = sorted((data / "labeled/masks").iterdir())
+    whole = mask.read_bytes()
+    write_png(mask, np.zeros((30, 32), np.uint8))
+    how = {"approaches": ["LDT"], "seeds": [0], "options": dataclasses.replace(tiny, steps=2)}
+    out, quiet = tmp_path / "run", Console(quiet=True)
+    with pytest.raises(UserError, match=f"{mask.name} differs in size"):
+        work(plan_run(open_dataset(data), out, **how), workers=1, console=quiet)
+    mask.write_bytes(whole)
+    run = plan_run(open_dataset(data), out, **how)
+    work(run, workers=1, console=quiet)
+    assert open_run(out).rows()[0].complete
+    # from now on its data are fixed
+    write_png(mask, np.zeros((32, 32), np.uint8))
+    with pytest.raises(UserError, match="has changed since the run"):
+        plan_run(open_dataset(data), out, **how)
 
 
 # --- kill and resume ---------------------------------------------------------------------------

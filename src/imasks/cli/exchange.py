@@ -164,6 +164,7 @@ def export_run(
     device: Device = "auto",
 ) -> None:
     """Hand masks, inconsistency masks and qualities of the unlabeled images to another tool."""
+    from imasks.data.card import shorten
     from imasks.exchange.export import Export, data_for, export
     from imasks.exchange.registry import find_format
     from imasks.runs.choice import choose
@@ -180,6 +181,12 @@ def export_run(
     with progress("predicting") as on_progress:
         report = export(what, format, out, licence=licence, on_progress=on_progress)
     say(f"{len(report.says)} images exported to {out}; see {out / 'MODEL_CARD.md'}")
+    if report.shared:
+        say(
+            f"{shorten(report.shared)}: images of other splits have these names too, so that "
+            "`imasks import` cannot bring their masks back. Rename them before anyone corrects.",
+            warning="names:",
+        )
     tell_skipped(report.skipped)
 
 
@@ -224,6 +231,6 @@ def import_masks(
         say(f"{len(report.replaced)} masks of labeled images {would}replaced.")
     if report.unchanged:
         say(f"{len(report.unchanged)} labeled images have these masks already.")
-    if report.labeled or report.replaced:
+    if (report.labeled or report.replaced) and not dry_run:
         say("The data have changed: train into a new run folder.")
     tell_skipped(report.skipped)

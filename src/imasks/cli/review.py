@@ -47,7 +47,10 @@ def review(
 
     opened = open_run(run)
     if list_only:
-        for state, sample in decided(opened, data=data):
+        there = decided(opened, data=data)
+        if not there:  # not among the lines, which scripts read
+            typer.echo(f"Nothing was decided in a review of {run} yet.", err=True)
+        for state, sample in there:
             page = "" if sample.page is None else f"\tpage {sample.page + 1}"
             typer.echo(f"{state}\t{sample.image}{page}")
         return
@@ -81,6 +84,8 @@ def review(
     serve(session, port=port, ready=ready)
     say("")
     say(_progress(session))
+    if not {"accepted", "rejected"} & session.counts().keys():
+        return
     folders = (quote(Path(path)) for path in (data or opened.config.data, session.folder))
     say("Next: imasks train {} --review {} --out NEW_RUN".format(*folders))
 

@@ -313,9 +313,9 @@ def _small(records: Sequence[_Record], card: Card) -> Iterator[Finding]:
 
 def _classes(reports: Mapping[str, SplitReport], card: Card) -> Iterator[Finding]:
     labeled = reports["labeled"]
+    hint = f" Or is {card.ignore} really a value to ignore?" if card.ignore is not None else ""
     absent = tuple(name for name, count in labeled.image_counts.items() if count == 0)
     if labeled.masked and absent:
-        hint = f" Or is {card.ignore} really a value to ignore?" if card.ignore is not None else ""
         yield Finding(
             level="error" if len(absent) == len(card.classes) else "warning",
             what="classes that never occur in labeled/ cannot be learnt",
@@ -329,7 +329,7 @@ def _classes(reports: Mapping[str, SplitReport], card: Card) -> Iterator[Finding
             level="warning",
             what="there are images whose masks hold no class at all",
             files=tuple(empty),
-            remedy="Nothing to do if these images really show none.",
+            remedy=f"Nothing to do if these images really show none.{hint}",
         )
 
 

@@ -4,6 +4,7 @@ Shape letters: N images, H height, W width.
 """
 
 from collections.abc import Iterator
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -55,10 +56,11 @@ def write_demo_dataset(
 ) -> None:
     """Write a complete binary data set of drawn cells into `folder`.
 
-    Each split holds `images/cell_0000.png` (RGB) and on, and `masks/` of the same names (0 and
-    255); the unlabelled images have masks too, so that a demonstration can show the upper bound.
-    `dataset.toml` is written last: a folder without it is unfinished and is drawn anew, as is one
-    drawn with other parameters. A finished one with the same parameters is left alone.
+    Each split holds RGB images in `images/`, and `masks/` of the same names (0 and 255), numbered
+    from `cell_0000.png` on over all splits; the unlabelled images have masks too, so that a
+    demonstration can show the upper bound. `dataset.toml` is written last: a folder without it
+    is unfinished and is drawn anew, as is one drawn with other parameters. A finished one with
+    the same parameters is left alone.
 
     Args:
         folder: created if need be.
@@ -80,8 +82,8 @@ def write_demo_dataset(
     if _is_complete(folder, card, counts):
         return
     unfinished = _claim(folder)
-    for stream, (split, count) in enumerate(counts.items(), start=1):
-        _write_split(folder / split, count, draw(count, size, seed, stream))
+    for stream, (split, names) in enumerate(_names(counts).items(), start=1):
+        _write_split(folder / split, names, draw(counts[split], size, seed, stream))
     write_text(folder / CARD_NAME, card)
     unfinished.unlink(missing_ok=True)
 
@@ -95,8 +97,12 @@ def _check(counts: dict[str, int], size: tuple[int, int], seed: int) -> None:
         raise UserError("the size is too small to hold a cell", value=size, remedy=remedy)
 
 
-def _names(count: int) -> list[str]:
-    return [f"cell_{number:04d}.png" for number in range(count)]
+def _names(counts: dict[str, int]) -> dict[str, list[str]]:
+    numbers = count()
+    return {
+        split: [f"cell_{number:04d}.png" for number in islice(numbers, size)]
+        for split, size in counts.items()
+    }
 
 
 def _is_complete(folder: Path, card: str, counts: dict[str, int]) -> bool:
@@ -106,9 +112,9 @@ def _is_complete(folder: Path, card: str, counts: dict[str, int]) -> bool:
         and path.read_bytes() == card.encode()
         and all(
             (folder / split / kind / name).is_file()
-            for split, count in counts.items()
+            for split, names in _names(counts).items()
             for kind in ("images", "masks")
-            for name in _names(count)
+            for name in names
         )
     )
 
@@ -129,12 +135,12 @@ def _claim(folder: Path) -> Path:
     return mark
 
 
-def _write_split(folder: Path, count: int, drawn: Iterator[tuple[Bytes, Bytes]]) -> None:
+def _write_split(folder: Path, names: list[str], drawn: Iterator[tuple[Bytes, Bytes]]) -> None:
     for kind in ("images", "masks"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
         for path in (folder / kind).glob("cell_*.png"):
-            if path.name not in _names(count):  # of an earlier, larger drawing
+            if path.name not in names:  # of an earlier drawing
                 path.unlink()
-    for name, (image, mask) in zip(_names(count), drawn, strict=True):
+    for name, (image, mask) in zip(names, drawn, strict=True):
         write_png(folder / "images" / name, image)
         write_png(folder / "masks" / name, mask * np.uint8(255))

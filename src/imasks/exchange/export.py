@@ -50,11 +50,13 @@ class Exported:
         format: its name.
         says: the numbers of every image, see `imasks.exchange.labelled.Labelled.says`.
         skipped: images that could not be predicted, each with the reason.
+        shared: images whose names images of other splits bear too.
     """
 
     format: str
     says: Sequence[Mapping[str, float]]
     skipped: Sequence[tuple[str, str]]
+    shared: Sequence[str] = ()
 
     def lines(self) -> Iterator[str]:
         """Write lines of a model card."""
@@ -155,7 +157,9 @@ def export(
                 value=f"{name}: {reason}",
                 remedy="Give images like those that were trained on.",
             )
-        exported = Exported(format=format_name, says=says, skipped=skipped)
+        exported = Exported(
+            format=format_name, says=says, skipped=skipped, shared=_shared_names(what.dataset)
+        )
         lines = [f"Images of {plain(about.card.name)}.", *exported.lines()]
         write_text(temp / FILE, model_card(what.run, what.chosen, export=lines, licence=licence))
         if out.exists():
@@ -164,6 +168,17 @@ def export(
     finally:
         shutil.rmtree(temp, ignore_errors=True)
     return exported
+
+
+def _shared_names(dataset: Dataset) -> list[str]:
+    """Names of unlabeled images that images of other splits bear, too."""
+    others = {
+        sample.name
+        for split, samples in dataset.splits.items()
+        if split != "unlabeled"
+        for sample in samples
+    }
+    return [sample.name for sample in dataset.splits["unlabeled"] if sample.name in others]
 
 
 def _labelled(

@@ -163,10 +163,11 @@ def ignoring(planes: NDArray[Any], void: Bools, card: Card) -> NDArray[Any]:
     if not void.any():
         return planes
     if card.ignore is None:
+        free = 255 if card.task == "multiclass" else 254  # where 255 is what people draw with
         raise UserError(
-            "pixels belong to no class, and dataset.toml has no ignore value",
+            f"pixels belong to no class; ignore = {free} in dataset.toml would leave them out",
             value=f"{int(void.sum())} pixels",
-            remedy="Give them a class, or add a line such as ignore = 255 to dataset.toml.",
+            remedy="Or give them a class.",
         )
     kind = np.uint8 if card.ignore <= 255 else np.uint16
     result = planes.astype(kind)

@@ -58,7 +58,7 @@ def find_encoder(name: str) -> Encoder:
             value=name,
             remedy=f"Did you mean {' or '.join(near)}?"
             if near
-            else "See the lists of segmentation_models.pytorch and timm.",
+            else "See https://smp.readthedocs.io/en/latest/encoders.html and timm.list_models().",
         )
     try:
         about = models.get_pretrained_cfg(plain)
@@ -135,6 +135,7 @@ def _download(encoder: Encoder, file: str) -> Path:
             remedy="Use --no-pretrained, or give a file with --encoder-weights.",
         )
     hub = optional.hub()
+    hub.logging.set_verbosity_error()  # every one of its retries would be told; the end is enough
     try:
         return Path(hub.hf_hub_download(encoder.repository, file, revision=encoder.revision))
     except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:

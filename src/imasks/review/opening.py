@@ -106,10 +106,16 @@ def open_session(
 def decided(run: Run, *, data: Path | None = None) -> list[tuple[State, Sample]]:
     """List what was decided in a run's review, in the order of names: the state and the image.
 
-    Images that are no longer unlabeled are left out; ``data`` is as in :func:`open_session`.
+    Images that are no longer unlabeled are left out; ``data`` is as in :func:`open_session`. A run
+    that learned from a review has those decisions until it has a review of its own.
     """
     dataset = _dataset(run, data)
-    found = Decisions.open(run.folder / REVIEW, dataset.card).read_all()
+    folder = run.folder / REVIEW
+    if not folder.exists():
+        folder = run.folder / REVIEWED
+    if not folder.exists():
+        return []
+    found = Decisions.open(folder, dataset.card).read_all()
     states = ((found.get(sample.name), sample) for sample in dataset.splits["unlabeled"])
     return [(one.state, sample) for one, sample in states if one is not None and one.state]
 

@@ -65,6 +65,13 @@ def configure(
         raise UserError("no seed is given", remedy="Give seeds, at least 1 of them.")
     networks = choose_networks(options)
     how = _preset(options, others=bool(networks))
+    trained = min(how.start_candidates, how.candidates)
+    if len(networks) > trained:
+        raise UserError(
+            "more kinds of networks are named than networks are trained",
+            value=f"{len(networks)} kinds, {trained} candidates",
+            remedy=f"Use --candidates {len(networks)}, so that each has its turn.",
+        )
     for name in names:
         _check_how(varied(how, find_approach(name).changes), dataset)
     if dataset.card.points:

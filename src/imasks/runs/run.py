@@ -187,21 +187,43 @@ def _settle(
     may_grow: bool,
     cache: Path | None,
 ) -> tuple[RunConfig, RunConfig | None]:
-    """Measure what is open and check it against a run that is there; return both, writing none."""
+    """Measure what is open and check it against a run that is there; return both, writing none.
+
+    A run of which nothing is finished yet counts as none if it does not agree: its first job may
+    just have found what is wrong with the data.
+    """
     there = read_config(folder) if (folder / FILE).exists() else None
-    if there is not None:
-        _check_review(there, wanted, folder)
-        wanted = replace(wanted, review=there.review)  # its folder may have been moved
-    config = complete(wanted, dataset, options, there=there, cache=cache)
     if there is None:
-        return config, None
+        return complete(wanted, dataset, options, there=None, cache=cache), None
+    try:
+        return _continued(folder, there, wanted, dataset, options, may_grow, cache), there
+    except UserError:
+        store, first = Store(folder), make_plan(there).prepare
+        if store.done(first) or store.claimed(first):
+            raise
+    return complete(wanted, dataset, options, there=None, cache=cache), None
+
+
+def _continued(
+    folder: Path,
+    there: RunConfig,
+    wanted: RunConfig,
+    dataset: Dataset,
+    options: Options,
+    may_grow: bool,
+    cache: Path | None,
+) -> RunConfig:
+    """Check a configuration against that of a run that is there, and return what both are."""
+    _check_review(there, wanted, folder)
+    wanted = replace(wanted, review=there.review)  # its folder may have been moved
+    config = complete(wanted, dataset, options, there=there, cache=cache)
     if config.checksum != there.checksum:
         raise UserError(
             f"the checksum of {config.data} has changed since the run in {folder} began",
             value=shorten(changed_files(dataset, folder / CHECKSUMS)),
             remedy="Restore the data, or start a new run with another --out.",
         )
-    return agree(there, config, folder=folder, may_grow=may_grow), there
+    return agree(there, config, folder=folder, may_grow=may_grow)
 
 
 def _check_review(there: RunConfig, wanted: RunConfig, folder: Path) -> None:
