@@ -178,22 +178,22 @@ def _scores(fits: Sequence[Job], run: Run, what: str) -> Mapping[str, float | No
 
 
 def _table(rows: Sequence[Taught], pairs: Sequence[str], encoder: str) -> Table:
-    columns = {
-        "unet_test": "U-Net, start",
-        "encoder_test": f"{encoder}, start",
-        "im_share": "mask",
-        "wrong": "wrong",
-        "caught": "of this masked",
-        "right_to_cut": "mask that is wrong",
-        "label": "label outside",
-        "unet_student": "U-Net, student",
-        "encoder_student": f"{encoder}, student",
+    words = {
+        "unet_test": "U-Net, start: test score",
+        "encoder_test": f"{encoder}, start: test score",
+        "im_share": "mask, share of the pixels",
+        "wrong": "the better network is wrong at",
+        "caught": "of this the mask covers",
+        "right_to_cut": "of the mask it is wrong at",
+        "label": "score of labels outside",
+        "unet_student": "U-Net, student: test score",
+        "encoder_student": f"{encoder}, student: test score",
     }
-    title = f"mean±deviation over {len({row.seed for row in rows})} seeds"
-    table = Table("networks", *columns.values(), title=title)
-    for pair in pairs:
-        each = [row for row in rows if row.pair == pair]
-        table.add_row(pair, *(spread([getattr(row, name) for row in each]) for name in columns))
+    seeds = len({row.seed for row in rows})
+    table = Table("", *pairs, title=f"mean±deviation over {seeds} seeds")
+    for name, text in words.items():
+        each = ([getattr(row, name) for row in rows if row.pair == pair] for pair in pairs)
+        table.add_row(text, *map(spread, each))
     return table
 
 
