@@ -179,7 +179,8 @@ def test_a_changed_file_is_named(tiny_data, tmp_path, tiny):
     from imasks.runs.handlers import do_prepare
 
     with run.store.claim(run.plan.prepare):
-        do_prepare(run.plan.prepare, run.store)  # remembers what the data were
+        done = do_prepare(run.plan.prepare, run.store)  # remembers what the data were
+        run.store.finish(run.plan.prepare, done)
     image = next((data / "labeled" / "images").iterdir())
     shutil.copy(next((data / "test" / "images").iterdir()), image)
     with pytest.raises(UserError, match=f"{image.name}.*changed"):

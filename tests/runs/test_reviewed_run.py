@@ -68,9 +68,16 @@ def test_keys_follow_what_was_decided(tiny_dataset, tmp_path, tiny, review):
     assert keys(planned(tiny_dataset, tmp_path / "other", tiny, review.folder)) != keys(first)
 
 
+def begun(run):
+    """Finish the first job, as if its data were prepared."""
+    run.store.folder(run.plan.prepare).mkdir(parents=True)
+    run.store.finish(run.plan.prepare, {})
+
+
 def test_a_run_stays_with_its_decisions(tiny_dataset, tmp_path, tiny, review):
     run = planned(tiny_dataset, tmp_path / "run", tiny, review.folder)
     assert keys(planned(tiny_dataset, tmp_path / "run", tiny, review.folder)) == keys(run)
+    begun(run)
     name = run.config.review.rejected[0]
     there = review.read(name)
     review.save(name, image=there.image, base=there.version, state=None)
@@ -80,7 +87,7 @@ def test_a_run_stays_with_its_decisions(tiny_dataset, tmp_path, tiny, review):
         planned(tiny_dataset, tmp_path / "run", tiny, None)
     copy = tmp_path / "run" / "reviewed"
     assert keys(planned(tiny_dataset, tmp_path / "run", tiny, copy)) == keys(run)
-    planned(tiny_dataset, tmp_path / "plain", tiny, None)
+    begun(planned(tiny_dataset, tmp_path / "plain", tiny, None))
     with pytest.raises(UserError, match="leave --review out"):
         planned(tiny_dataset, tmp_path / "plain", tiny, review.folder)
 
