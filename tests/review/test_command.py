@@ -18,12 +18,6 @@ def test_without_decisions_the_list_is_empty(imasks, run, session):
     assert "Nothing was decided" in text
 
 
-def test_what_a_run_learned_from_is_listed(imasks, run, session):
-    session.save(session.items[0], base=0, state="to_label", labels=None, seen=None)
-    (run.folder / "review").rename(run.folder / "reviewed")
-    assert imasks("review", run.folder, "--list")[1] == f"to_label\t{session.items[0].path}\n"
-
-
 def test_errors_name_the_remedy(imasks, run, session, tmp_path):
     code, text = imasks("review", tmp_path / "nothing")
     assert code == 2

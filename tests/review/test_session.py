@@ -55,6 +55,16 @@ def test_a_fair_sample_is_another_order_of_the_same_images(run, session, monkeyp
         open_session(run, by="best")
 
 
+def test_what_a_run_learned_from_was_decided_until_it_has_a_review_of_its_own(run, session):
+    item = session.items[0]
+    session.save(item, base=0, state="rejected", labels=None, seen=None)
+    learned = apply_review(open_dataset(run.config.data), session.folder).review
+    session.folder.rename(run.folder / "reviewed")
+    assert decided(run) == []  # it learned from none, whatever lies there
+    run = replace(run, config=replace(run.config, review=learned))
+    assert [(state, sample.name) for state, sample in decided(run)] == [("rejected", item.name)]
+
+
 def test_a_changed_image_is_predicted_again(run, session, monkeypatch):
     image = session.items[0].path
     before = image.stat()

@@ -112,9 +112,9 @@ def decided(run: Run, *, data: Path | None = None) -> list[tuple[State, Sample]]
     dataset = _dataset(run, data)
     folder = run.folder / REVIEW
     if not folder.exists():
+        if run.config.review is None:
+            return []
         folder = run.folder / REVIEWED
-    if not folder.exists():
-        return []
     found = Decisions.open(folder, dataset.card).read_all()
     states = ((found.get(sample.name), sample) for sample in dataset.splits["unlabeled"])
     return [(one.state, sample) for one, sample in states if one is not None and one.state]
