@@ -31,6 +31,7 @@ from imasks.data.folder import Dataset, open_dataset
 from imasks.encoding import IGNORE
 from imasks.errors import UserError
 from imasks.jobs import Job, in_order
+from imasks.labelling.agree import inconsistency
 from imasks.runs.line import Line
 from imasks.runs.results import Outcome
 from imasks.runs.run import Run, default_workers, plan_run
@@ -129,8 +130,9 @@ def _train(
         there = next(given.out.glob(f"*/jobs/{job.key}/done.json"), None)
         if there is not None and not run.store.done(job):
             here = run.store.folder(job)
-            copytree(there.parent, here, ignore=ignore_patterns(".lock", there.name))
-            copy(there, here)
+            left_out = ignore_patterns(".lock", there.name)
+            copytree(there.parent, here, ignore=left_out, dirs_exist_ok=True)
+            copy(there, here)  # last: a copy that was killed is no finished job
     finish(run, workers=default_workers(run, wished), console=console)
     return run
 
@@ -147,7 +149,7 @@ def _measure(name: str, line: Line, outcome: Outcome, run: Run) -> Taught:
     pixels = masked = wrong = caught = 0
     for rows, said in votes(networks, split.images, task, device=device, reserved=False):
         truth = torch.from_numpy(np.ascontiguousarray(split.labels[rows])).to(device)
-        known, im = truth != IGNORE, (said != said[0]).any(0)
+        known, (_, im) = truth != IGNORE, inconsistency(said)
         miss = (said[0] != truth) & known
         pixels += int(known.sum())
         masked += int((im & known).sum())
