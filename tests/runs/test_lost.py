@@ -56,14 +56,24 @@ def test_balanced_runs_record_their_weights_and_plain_ones_keep_their_keys(
 def test_what_got_lost_is_told(tiny_study, monkeypatch):
     (ldt, *_) = found = tiny_study.outcomes()
     assert not lost_notes([replace(one, steps=()) for one in found])
-    step = replace(ldt.steps[0], never_predicted=("cell",), vanished=("cell", "dust"))
+    step = replace(ldt.steps[0], never_predicted=("cell",), vanished=("cell", "dust"), kept=1.0)
     told = [replace(ldt, steps=(step,))]
     monkeypatch.setattr(type(tiny_study), "outcomes", lambda run: told)
     assert lost_notes(told) == [
-        "LDT, seed 0, generation 0: not in the pseudo-labels any more: cell, dust",
-        "LDT, seed 0, generation 0: never predicted on the validation images: cell",
+        "cell: not in the pseudo-labels any more: LDT, seed 0, generation 0",
+        "dust: not in the pseudo-labels any more: LDT, seed 0, generation 0",
+        "cell: never predicted on the validation images: LDT, seed 0, generation 0",
     ]
-    assert "* LDT, seed 0, generation 0: never predicted" in results_markdown([tiny_study])
+    assert "* cell: never predicted on the validation images" in results_markdown([tiny_study])
     (row,) = csv.DictReader(io.StringIO(results_csv([tiny_study])))
     assert (row["never_predicted"], row["vanished"]) == ("cell", "cell; dust")
     assert 0 <= float(row["test_iou_empty_is_one"]) <= 1
+
+
+def test_many_places_are_counted(tiny_study):
+    (ldt, *_) = tiny_study.outcomes()
+    gone, fine = (replace(ldt.steps[0], never_predicted=lost) for lost in (("cell",), ()))
+    seeds = [replace(ldt, seed=seed, steps=(gone, fine)) for seed in range(5)]
+    assert lost_notes(seeds) == [
+        "cell: never predicted on the validation images: 5 of 10 times, in 1 approach (LDT)"
+    ]

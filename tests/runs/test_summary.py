@@ -1,11 +1,12 @@
 import math
 from statistics import fmean
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imasks.runs.summary import Spread, paired
+from imasks.runs.summary import Spread, paired, stages
 
 SCORES = st.dictionaries(st.integers(0, 9), st.floats(0, 1), max_size=6)
 
@@ -34,3 +35,38 @@ def test_only_shared_seeds_are_compared(values, reference):
     assert spread.count == len(shared)
     expected = fmean(values[seed] for seed in shared) - fmean(reference[seed] for seed in shared)
     assert spread.mean == pytest.approx(expected, abs=1e-12)
+
+
+def outcome(approach, seed, *scores):
+    steps = tuple(
+        SimpleNamespace(
+            generation=number,
+            val=val,
+            test=test,
+            ensemble_test=None,
+            pseudo_label_score=None,
+            im_share=None,
+            kept=None,
+        )
+        for number, (val, test) in enumerate(scores)
+    )
+    return SimpleNamespace(
+        approach=approach, seed=seed, steps=steps, chosen=max(steps, key=lambda s: s.val)
+    )
+
+
+def test_generations_are_summarised_whether_or_not_validation_chose_them():
+    found = [
+        outcome("LDT", 0, (0.5, 0.4)),
+        outcome("LDT", 1, (0.5, 0.5)),
+        outcome("FDT", 0, (0.9, 0.8)),
+        outcome("IM", 0, (0.5, 0.4), (0.4, 0.6), (0.3, 0.7)),
+        outcome("IM", 1, (0.5, 0.5), (0.6, 0.6)),
+    ]
+    by = {(one.approach, one.generation): one for one in stages(found)}
+    assert list(by) == [("LDT", 0), ("FDT", 0), ("IM", 0), ("IM", 1), ("IM", 2)]
+    assert by["IM", 1].test.mean == pytest.approx(0.6)
+    assert by["IM", 1].to_lower.mean == pytest.approx(0.15)
+    assert by["IM", 1].gap == pytest.approx(0.5)  # of seed 0 alone, which has all three
+    assert (by["IM", 2].test.count, by["IM", 2].gap) == (1, pytest.approx(0.75))
+    assert by["LDT", 0].to_lower is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from imasks.data.arrays import load_arrays
 from imasks.labelling.labellers import load_pseudo_labels
-from imasks.runs.results import Outcome
+from imasks.runs.results import Outcome, Step
 from imasks.tasks import Task
 from imasks.training.balance import class_pixels
 
@@ -18,6 +18,7 @@ REMEDY = (
     "Label more images that show them, or try --sampling balanced or --class-weights balanced in a "
     "new run."
 )
+NAMED = 4  # places that are named one by one; of more only how many there are
 
 
 def labeled_classes(data: Path, task: Task) -> dict[str, bool]:
@@ -53,15 +54,36 @@ def vanished(folder: Path, labeled: dict[str, bool], task: Task) -> list[str]:
 
 
 def lost_notes(outcomes: Iterable[Outcome]) -> list[str]:
-    """Say in sentences which labeled classes got lost where; none if none did."""
+    """Say in sentences which labeled classes got lost where; none if none did.
+
+    One sentence for a class and a way to get lost, however many approaches and seeds there are.
+    """
+    found = [(one, step) for one in outcomes for step in one.steps]
+    taught = [(one, step) for one, step in found if step.kept is not None]
     notes = []
-    for one in outcomes:
-        for step in one.steps:
-            where = f"{one.approach}, seed {one.seed}, generation {step.generation}"
-            if step.vanished:
-                names = ", ".join(step.vanished)
-                notes.append(f"{where}: not in the pseudo-labels any more: {names}")
-            if step.never_predicted:
-                names = ", ".join(step.never_predicted)
-                notes.append(f"{where}: never predicted on the validation images: {names}")
+    ways: list[tuple[str, list[tuple[Outcome, Step]], Callable[[Step], tuple[str, ...]]]] = [
+        ("not in the pseudo-labels any more", taught, lambda step: step.vanished),
+        ("never predicted on the validation images", found, lambda step: step.never_predicted),
+    ]
+    for what, places, lost in ways:
+        for name in dict.fromkeys(name for _, step in places for name in lost(step)):
+            where = [(one, step) for one, step in places if name in lost(step)]
+            notes.append(f"{name}: {what}: {_places(where, len(places))}")
     return notes
+
+
+def _places(where: Sequence[tuple[Outcome, Step]], count: int) -> str:
+    """Name the places where a class got lost; only count them where they are many."""
+    if len(where) <= NAMED:
+        return "; ".join(
+            f"{one.approach}, seed {one.seed}, generation {step.generation}" for one, step in where
+        )
+    names = dict.fromkeys(one.approach for one, _ in where)
+    whose = f" ({', '.join(names)})" if len(names) <= NAMED else ""
+    return (
+        f"{len(where)} of {count} times, in {_number(len(names), 'approach', 'approaches')}{whose}"
+    )
+
+
+def _number(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"

@@ -12,7 +12,7 @@ from imasks.runs.lost import REMEDY, lost_notes
 from imasks.runs.progress import duration
 from imasks.runs.results import Outcome
 from imasks.runs.run import Run
-from imasks.runs.summary import LOWER, QUALITY, UPPER, Row, Spread
+from imasks.runs.summary import LOWER, QUALITY, UPPER, Row, Spread, Stage, stages
 from imasks.runs.tables import CONVENTIONS, MISSING, convention_lines, networks_text, span, text
 from imasks.tasks import Binary
 
@@ -44,6 +44,13 @@ validation score (columns generation, validation, test). Test images choose noth
 * **jobs**: done of all. Where they differ, the approach is not finished: its numbers may change.
 * **(ended)**: some seed had nothing to learn from in some generation, as listed below the table.
   Its generations before count.
+
+In the table of generations, approaches with the same start share generation 0:
+
+* **labels**: score of the pseudo-labels learned with, outside their inconsistency masks, against
+  true masks, which training never sees; - where there are none.
+* **mask**: mean share of the pixels in the inconsistency masks.
+* **kept**: share of the unlabeled images learned with.
 
 Images without foreground (binary tasks) have no overlap to measure. **empty is 0**: where there is
 nothing to find and nothing is found, the image scores 0, as published; this score chooses epochs,
@@ -106,6 +113,8 @@ def results_markdown(runs: Sequence[Run]) -> str:
         parts.append(markdown_table(run.rows()))
         if endings := endings_list(run.rows()):
             parts.append(endings)
+        if every := stages_table(stages(run.outcomes())):
+            parts.append(f"Every generation, whether or not validation chose it:\n\n{every}")
         if further := beside_table(run.rows()):
             parts.append(f"Other test scores of the same networks:\n\n{further}")
         if judged := quality_table(run.rows()):
@@ -142,6 +151,38 @@ def markdown_table(rows: Sequence[Row]) -> str:
 def endings_list(rows: Sequence[Row]) -> str:
     """Write which approaches and seeds ended early, and why, as a Markdown list; may be empty."""
     return "".join(f"* {row.approach}, {one}\n" for row in rows for one in row.ended)
+
+
+def stages_table(found: Sequence[Stage]) -> str:
+    """Write every generation as a Markdown table; empty where there is only one.
+
+    Approaches share starts: of equal ones only the first stands there.
+    """
+    if not any(one.generation for one in found):
+        return ""
+    names = (
+        *("approach", "generation", "validation", "test", "ensemble", f"to {LOWER}", "gap"),
+        *("labels", "mask", "kept"),
+    )
+    lines = [names, ("---", *["---:"] * (len(names) - 1))]
+    starts: list[tuple[Spread | None, ...]] = []
+    for one in found:
+        scores = (one.val, one.test, one.ensemble_test)
+        if one.generation == 0:
+            if scores in starts:
+                continue
+            starts.append(scores)
+        lines.append(
+            (
+                one.approach,
+                str(one.generation),
+                *(text(score) for score in scores),
+                MISSING if one.to_lower is None else one.to_lower.as_difference(),
+                MISSING if one.gap is None else f"{one.gap:.0%}",
+                *(text(share) for share in (one.pseudo_label_score, one.im_share, one.kept)),
+            )
+        )
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def beside_table(rows: Sequence[Row]) -> str:

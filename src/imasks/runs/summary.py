@@ -95,6 +95,66 @@ class Row:
     beside: Mapping[str, Spread] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One generation of one approach over all seeds, whether or not validation chose it.
+
+    Args:
+        approach: its name.
+        generation: 0 is the supervised start.
+        val: validation scores of the best candidates.
+        test: their test scores.
+        ensemble_test: test scores of the ensembles.
+        to_lower: test score less that of LDT with the same seed; None for LDT itself.
+        gap: share of the way from LDT to FDT, see :func:`gap_closed`.
+        pseudo_label_score: of the pseudo-labels learned with, see
+            :class:`imasks.runs.results.Step`.
+        im_share: of the pixels that the inconsistency masks take, likewise.
+        kept: of the unlabeled images learned with, likewise.
+    """
+
+    approach: str
+    generation: int
+    val: Spread | None
+    test: Spread | None
+    ensemble_test: Spread | None
+    to_lower: Spread | None
+    gap: float | None
+    pseudo_label_score: Spread | None
+    im_share: Spread | None
+    kept: Spread | None
+
+
+def stages(found: Iterable[Outcome]) -> list[Stage]:
+    """Summarise every generation over seeds, in the order of first appearance.
+
+    Bounds, which have no generations, are compared as they are chosen: see :func:`rows`.
+    """
+    found = list(found)
+    lower, upper = (_tested(name, found) for name in (LOWER, UPPER))
+    made = []
+    for name in dict.fromkeys(one.approach for one in found):
+        mine = [one for one in found if one.approach == name]
+        for number in sorted({step.generation for one in mine for step in one.steps}):
+            steps = {o.seed: s for o in mine for s in o.steps if s.generation == number}
+            tests = {seed: one.test for seed, one in steps.items() if one.test is not None}
+            made.append(
+                Stage(
+                    approach=name,
+                    generation=number,
+                    val=Spread.of(one.val for one in steps.values()),
+                    test=Spread.of(tests.values()),
+                    ensemble_test=Spread.of(one.ensemble_test for one in steps.values()),
+                    to_lower=None if name == LOWER else paired(tests, lower),
+                    gap=gap_closed(tests, lower, upper),
+                    pseudo_label_score=Spread.of(one.pseudo_label_score for one in steps.values()),
+                    im_share=Spread.of(one.im_share for one in steps.values()),
+                    kept=Spread.of(one.kept for one in steps.values()),
+                )
+            )
+    return made
+
+
 def rows(found: Iterable[Outcome]) -> list[Row]:
     """Summarise over seeds, in the order of first appearance."""
     found = list(found)

@@ -78,3 +78,24 @@ def test_a_description_holds_the_numbers():
 
 def test_lists_as_sentences():
     assert (listed("a"), listed("ab"), listed("abc")) == ("a", "a and b", "a, b and c")
+
+
+def test_a_legend_of_long_names_stays_inside():
+    names = ["IM", *(f"IM im-input=black im-label=blank models={number}" for number in range(11))]
+    figure = lines_figure([[panel(*(curve(name, 0.5, 0.6) for name in names))]])
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box, whole = legend.get_window_extent(), figure.bbox
+    assert whole.x0 <= box.x0 < box.x1 <= whole.x1
+    assert whole.y0 <= box.y0 < box.y1 <= whole.y1
+
+
+def test_many_curves_have_bars_beside_one_another_in_place_of_bands():
+    many = panel(*(curve(f"approach {number}", 0.5, 0.6) for number in range(9)))
+    (axes,) = lines_figure([[many]]).axes
+    starts = sorted(float(line.get_xdata()[0]) for line in lines(axes).values())
+    assert len(set(starts)) == len(starts)
+    assert starts[-1] - starts[0] < 0.1
+    assert {len(each.get_segments()) for each in axes.collections} == {2}  # bars of two points
+    assert "bands" not in spread_note([many])
+    assert "bands" in spread_note([panel(curve("IM", 0.5))])

@@ -14,7 +14,14 @@ from imasks.runs.figures.write import figures_of, rendered, slug, write_figures
 from imasks.runs.results import best_fit
 from imasks.runs.run import open_run
 
-ALL = ("scores", "im_size", "mask_creation", "generations_im", "against_full_supervision")
+ALL = (
+    "scores",
+    "ranking",
+    "im_size",
+    "mask_creation",
+    "generations_im",
+    "against_full_supervision",
+)
 
 
 @pytest.fixture
@@ -56,7 +63,7 @@ def test_figures_come_as_far_as_the_run_has(study):
     undo(study, im.generations[1].rank)
     assert set(names(study)) == set(ALL) - {"im_size"}  # a labelling is shown once it is learned
     undo(study, im.generations[1].label)
-    assert names(study) == ["scores", "against_full_supervision"]
+    assert names(study) == ["scores", "ranking", "against_full_supervision"]
     undo(study, *(line.generations[0].rank for line in study.plan.lines))
     assert names(study) == []
     assert write_figures(iter([]), study.folder) is None
@@ -146,8 +153,9 @@ def test_predicted_scores_are_drawn_where_a_job_left_them(study):
 
 def test_several_runs_share_the_main_diagram(study):
     drawn = [one.name for one in figures_of([study, study], ["a", "b"])]
-    own = [name for name in ALL if name not in ("scores", "im_size")]
-    assert drawn == ["scores", "im_size", *(f"{run}/{name}" for run in "ab" for name in own)]
+    together = ["scores", "ranking", "im_size"]
+    own = [name for name in ALL if name not in together]
+    assert drawn == [*together, *(f"{run}/{name}" for run in "ab" for name in own)]
 
 
 def test_names_of_files():

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+CROWD = 8  # curves in a panel: of more, bands would cover one another
+
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
@@ -57,8 +59,10 @@ def lines_figure(panels: Sequence[Sequence[Panel | None]]) -> Figure:
     shown = [panel for row in panels for panel in row if panel is not None]
     names = list(dict.fromkeys(curve.name for panel in shown for curve in panel.curves))
     style = looks(names)
-    width = max(5.6, 3.4 * len(panels[0]))
-    columns = max(2, min(len(names), round(width / 1.5)))
+    longest = max((len(name) for name in names), default=0)
+    column = 0.75 + 0.065 * longest  # inches, for a handle and letters of the size below
+    width = max(5.6, 3.4 * len(panels[0]), 2 * column)
+    columns = max(1, min(len(names), int(width / column)))
     legend_rows = -(-len(names) // columns)
     figure = Figure(
         figsize=(width, 3.3 * len(panels) + 0.2 * legend_rows + 0.2), layout="constrained"
@@ -103,15 +107,21 @@ def _end(curve: Curve) -> str:
     return f"{ends} in generation {last}"
 
 
-def spread_note(panels: Iterable[Panel]) -> str:
+def spread_note(panels: Sequence[Panel]) -> str:
     """Say what the bands are, and of how many seeds."""
     counts = sorted({s.count for p in panels for c in p.curves for s in c.points.values()})
     if counts == [1]:
         return "One seed: no spread."
+    bands = "bars" if all(_crowded(panel) for panel in panels) else "bands, and bars at the right"
     return (
-        f"Means over {listed(map(str, counts))} seeds; bands, and bars at the right: one standard "
-        "deviation to each side."
+        f"Means over {listed(map(str, counts))} seeds; {bands}: one standard deviation to each "
+        "side."
     )
+
+
+def _crowded(panel: Panel) -> bool:
+    """Tell whether bands would cover one another."""
+    return sum(not curve.level for curve in panel.curves) > CROWD
 
 
 def _draw(axes: Axes, panel: Panel, style: Mapping[str, Look]) -> None:
@@ -132,8 +142,10 @@ def _draw(axes: Axes, panel: Panel, style: Mapping[str, Look]) -> None:
         x = last + step * (place + 0.4)
         color = style[curve.name].color
         axes.errorbar(x, spread.mean, spread.deviation, color=color, linewidth=1, capsize=2)
-    for curve in curves:
-        _draw_curve(axes, curve, style[curve.name])
+    apart = 2 * step / len(curves) if _crowded(panel) else 0.0
+    for place, curve in enumerate(curves):
+        shift = apart * (place - (len(curves) - 1) / 2)
+        _draw_curve(axes, curve, style[curve.name], shift=shift, bars=_crowded(panel))
     axes.set_xlim(left, right)
     axes.set_xticks(range(first, last + 1))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=7))
@@ -146,15 +158,16 @@ def _draw(axes: Axes, panel: Panel, style: Mapping[str, Look]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_curve(axes: Axes, curve: Curve, look: Look) -> None:
+def _draw_curve(axes: Axes, curve: Curve, look: Look, *, shift: float, bars: bool) -> None:
+    xs = [number + shift for number in curve.points]
     spreads = list(curve.points.values())
-    axes.plot(
-        list(curve.points), [s.mean for s in spreads], label=curve.name, zorder=3, **look.line()
-    )
-    if any(one.deviation for one in spreads):
-        low = [one.mean - (one.deviation or 0) for one in spreads]
-        high = [one.mean + (one.deviation or 0) for one in spreads]
-        xs = list(curve.points)
-        axes.fill_between(xs, low, high, color=look.color, alpha=0.1, linewidth=0)
-        for edge in (low, high):  # told apart where bands overlap, also without colour
-            axes.plot(xs, edge, color=look.color, linestyle=look.dashes, linewidth=0.5, alpha=0.7)
+    axes.plot(xs, [s.mean for s in spreads], label=curve.name, zorder=3, **look.line())
+    low, high = ([s.mean + sign * (s.deviation or 0) for s in spreads] for sign in (-1, 1))
+    if low == high:
+        return
+    if bars:
+        axes.vlines(xs, low, high, color=look.color, linewidth=0.9, zorder=2)
+        return
+    axes.fill_between(xs, low, high, color=look.color, alpha=0.1, linewidth=0)
+    for edge in (low, high):  # told apart where bands overlap, also without colour
+        axes.plot(xs, edge, color=look.color, linestyle=look.dashes, linewidth=0.5, alpha=0.7)

@@ -22,11 +22,12 @@ from imasks.models.weights import load_network
 from imasks.runs.figures.lines import Curve, Panel
 from imasks.runs.figures.masks import Course, Labelled, Rivals, Voted
 from imasks.runs.figures.painting import spread_of
+from imasks.runs.figures.ranking import Ranking, Reached
 from imasks.runs.figures.style import score_name
 from imasks.runs.line import Generation, Line
 from imasks.runs.results import Step, best_fit, sortable
 from imasks.runs.run import Run
-from imasks.runs.summary import Row, Spread
+from imasks.runs.summary import LOWER, UPPER, Row, Spread
 from imasks.training.predict import votes
 
 CPU = torch.device("cpu")
@@ -39,6 +40,27 @@ def score_panel(run: Run, title: str) -> Panel | None:
     curves = curves_of(run, lambda step: step.test)
     score = score_name(run.config.make_task().primary)
     return _panel(run, title, f"test {score}", curves)
+
+
+def ranking(run: Run, title: str) -> Ranking | None:
+    """Read test scores of the last generation that any seed has; None of a single approach."""
+    found: dict[str, dict[int, dict[int, float]]] = {}  # by approach, generation and seed
+    for one in run.outcomes():
+        for step in one.steps:
+            if step.test is not None and not math.isnan(step.test):
+                generations = found.setdefault(one.approach, {})
+                generations.setdefault(step.generation, {})[one.seed] = step.test
+    if len(found) < 2:
+        return None
+    return Ranking(
+        title=title,
+        xlabel=f"test {score_name(run.config.make_task().primary)}",
+        reached=tuple(
+            Reached(name=name, scores=generations[max(generations)], generation=max(generations))
+            for name, generations in found.items()
+        ),
+        bounds=(LOWER, UPPER),
+    )
 
 
 def size_panel(run: Run, title: str) -> Panel | None:

@@ -19,9 +19,11 @@ from imasks.runs.figures import sources
 from imasks.runs.figures.lines import Panel, describe, lines_figure, spread_note
 from imasks.runs.figures.masks import creation_figure, generations_figure, rivals_figure
 from imasks.runs.figures.published import beside
+from imasks.runs.figures.ranking import describe_ranking, ranking_figure
 from imasks.runs.figures.scatter import agreement, scatter_figure
 from imasks.runs.figures.style import listed
 from imasks.runs.run import Run
+from imasks.runs.summary import LOWER, UPPER
 from imasks.tasks import Task
 
 if TYPE_CHECKING:
@@ -59,7 +61,12 @@ def figures_of(
         titles: of their panels.
         published: panels to draw beside.
     """
-    for panels in (_scores(runs, titles, published), _sizes(runs, titles)):
+    together = (
+        _scores(runs, titles, published),
+        _ranking(runs, titles),
+        _sizes(runs, titles),
+    )
+    for panels in together:
         if panels is not None:
             yield panels
     for run, title in zip(runs, titles, strict=True):
@@ -126,6 +133,25 @@ def _scores(runs: Sequence[Run], titles: Sequence[str], published: Sequence[Pane
         f"validation images; horizontal lines: approaches without generations. {spread_note(own)}"
         f"{below}{f' Not all seeds came to the end: {ended}.' if ended else ''}",
         alt=describe(shown, "test scores"),
+        vector=True,
+    )
+
+
+def _ranking(runs: Sequence[Run], titles: Sequence[str]) -> Drawn | None:
+    found = (sources.ranking(run, title) for run, title in zip(runs, titles, strict=True))
+    own = [one for one in found if one is not None]
+    if not own:
+        return None
+    seeds = max(len(each.scores) for one in own for each in one.reached)
+    bars = "bars: mean and standard error" if seeds > 1 else "one seed: no spread"
+    reached = sorted({each.generation for one in own for each in one.reached})
+    return Drawn(
+        name="ranking",
+        figure=ranking_figure(own),
+        caption="Test scores of all approaches, best first. Of approaches with generations the "
+        f"last one, whether or not validation chose it (generation {listed(map(str, reached))}). "
+        f"Dots: seeds; {bars}; dashed: {LOWER} and {UPPER}.",
+        alt=describe_ranking(own),
         vector=True,
     )
 
