@@ -18,7 +18,7 @@ from imasks.tasks import Binary
 
 COLUMNS = (
     *("val", "test", "ensemble_val", "ensemble_test", "val_deviation"),
-    *("im_share", "kept", "pseudo_label_score"),
+    *("im_share", "kept", "copies", "pseudo_label_score"),
     *("parameters", "steps", "images_seen", "evalnet_share", "seconds"),
 )
 _CONVENTIONS = tuple(f"{split}_{name}" for split in ("val", "test") for name in Binary.conventions)

@@ -30,6 +30,7 @@ class Step:
         im_share: mean share of pixels in the inconsistency masks learned with; None in
             generation 0.
         kept: share of the unlabeled images learned with.
+        copies: how often each of these is shown, on average; None where nothing grades them.
         pseudo_label_score: of the pseudo-labels learned with, outside their inconsistency masks;
             None without true masks of the unlabeled images, which training never sees.
         parameters: of the best candidate.
@@ -69,6 +70,7 @@ class Step:
     seconds: float
     quality: Mapping[str, float | None] = field(default_factory=dict)
     evalnet_share: float | None = None
+    copies: float | None = None
     conventions: Mapping[str, float] = field(default_factory=dict)
     never_predicted: tuple[str, ...] = ()
     vanished: tuple[str, ...] = ()
@@ -229,6 +231,7 @@ def _step(generation: Generation, store: Store, task: Task, seconds: Mapping[Job
     best, ensemble = ranked["best"], ranked["ensemble"]
     label = generation.label
     labelled = store.result(label) if label and store.done(label) else None
+    grade = generation.grade
     vals = ranked["val_ranked"]
     seen = _seen(best_fit(generation, store), store)
     return Step(
@@ -239,6 +242,7 @@ def _step(generation: Generation, store: Store, task: Task, seconds: Mapping[Job
         ensemble_test=ensemble.get("test", {}).get(primary),
         im_share=labelled["im_share"] if labelled else None,
         kept=labelled["kept"] / labelled["images"] if labelled else None,
+        copies=store.result(grade)["copies"] if grade and store.done(grade) else None,
         pseudo_label_score=labelled.get("agreement", {}).get(primary) if labelled else None,
         parameters=best["parameters"],
         val_deviation=stdev(vals) if len(vals) > 1 else None,

@@ -274,6 +274,23 @@ def _quality(known: Known) -> Iterator[Advice]:
             )
 
 
+def _no_copies(known: Known) -> Iterator[Advice]:
+    """Graded approaches whose images all got one copy, as if nothing graded them."""
+    plain: dict[str, list[str]] = {}
+    for one in known.found:
+        if any(step.copies == 1 for step in one.steps):
+            plain.setdefault(one.approach, []).append(str(one.seed))
+    if plain:
+        names = listed(f"{name} (seed {listed(seeds)})" for name, seeds in plain.items())
+        yield Advice(
+            text=f"No image got a second copy in {names}: EvalNets cannot tell good pseudo-labels "
+            "from bad ones here, so it learned as it would without them.",
+            remedy="More labeled and validation images help EvalNets. Without them, IM+ and AIM+ "
+            "give the same for less.",
+            serious=False,
+        )
+
+
 def _no_bounds(known: Known) -> Iterator[Advice]:
     names = known.run.config.approaches
     done = {row.approach: row for row in known.rows if row.test is not None}
@@ -323,6 +340,7 @@ RULES: tuple[Callable[[Known], Iterator[Advice]], ...] = (
     _lost,
     _labelling,
     _quality,
+    _no_copies,
     _no_bounds,
     _machine,
 )
