@@ -56,7 +56,7 @@ def test_balanced_runs_record_their_weights_and_plain_ones_keep_their_keys(
 def test_what_got_lost_is_told(tiny_study, monkeypatch):
     (ldt, *_) = found = tiny_study.outcomes()
     assert not lost_notes([replace(one, steps=()) for one in found])
-    step = replace(ldt.steps[0], never_predicted=("cell",), vanished=("cell", "dust"), kept=1.0)
+    step = replace(ldt.steps[0], never_predicted=("cell",), vanished=("cell", "dust"), labels="key")
     told = [replace(ldt, steps=(step,))]
     monkeypatch.setattr(type(tiny_study), "outcomes", lambda run: told)
     assert lost_notes(told) == [
@@ -70,10 +70,17 @@ def test_what_got_lost_is_told(tiny_study, monkeypatch):
     assert 0 <= float(row["test_iou_empty_is_one"]) <= 1
 
 
-def test_many_places_are_counted(tiny_study):
+def test_many_places_are_counted_what_is_shared_once(tiny_study):
     (ldt, *_) = tiny_study.outcomes()
-    gone, fine = (replace(ldt.steps[0], never_predicted=lost) for lost in (("cell",), ()))
-    seeds = [replace(ldt, seed=seed, steps=(gone, fine)) for seed in range(5)]
+    (step,) = ldt.steps
+    starts = [replace(step, network=f"start {k}", never_predicted=("cell",)) for k in range(5)]
+    fine = replace(step, network="later", generation=1)
+    seeds = [
+        replace(ldt, approach=name, seed=seed, steps=(start, fine))
+        for name in ("IM", "IM+")
+        for seed, start in enumerate(starts)
+    ]
     assert lost_notes(seeds) == [
-        "cell: never predicted on the validation images: 5 of 10 times, in 1 approach (LDT)"
+        "cell: never predicted on the validation images: in 5 of 6 generations of all approaches "
+        "and seeds"
     ]

@@ -24,6 +24,8 @@ def outcome(approach, seed, *scores, complete=True):
     steps = tuple(
         Step(
             generation=number,
+            network=f"{number}",
+            labels=None,
             val=val,
             test=test,
             ensemble_val=val,

@@ -37,36 +37,63 @@ def test_only_shared_seeds_are_compared(values, reference):
     assert spread.mean == pytest.approx(expected, abs=1e-12)
 
 
-def outcome(approach, seed, *scores):
+def outcome(approach, seed, *scores, start=None):
+    """An outcome of (validation, test) scores, one a generation; the start may be shared."""
     steps = tuple(
         SimpleNamespace(
             generation=number,
+            network=f"{start if start and not number else approach} {seed} {number}",
             val=val,
             test=test,
             ensemble_test=None,
-            pseudo_label_score=None,
+            pseudo_label_score=float("nan"),
             im_share=None,
             kept=None,
         )
         for number, (val, test) in enumerate(scores)
     )
-    return SimpleNamespace(
-        approach=approach, seed=seed, steps=steps, chosen=max(steps, key=lambda s: s.val)
-    )
+    chosen = max(steps, key=lambda step: step.val, default=None)
+    return SimpleNamespace(approach=approach, seed=seed, steps=steps, chosen=chosen)
+
+
+STUDY = [
+    outcome("IM", 0, (0.5, 0.4), (0.4, 0.6), (0.3, 0.7), start="LDT"),
+    outcome("IM", 1, (0.5, 0.5), (0.6, 0.6), start="LDT"),
+    outcome("IM", 2, start="LDT"),
+    outcome("AIM+", 0, (0.5, 0.4), (0.4, 0.6), start="ALDT"),
+    outcome("AIM++", 0, (0.5, 0.4), (0.4, 0.6), start="ALDT"),
+    outcome("LDT", 0, (0.5, 0.4)),
+    outcome("LDT", 1, (0.5, 0.5)),
+    outcome("FDT", 0, (0.5, 0.8)),
+]
 
 
 def test_generations_are_summarised_whether_or_not_validation_chose_them():
-    found = [
-        outcome("LDT", 0, (0.5, 0.4)),
-        outcome("LDT", 1, (0.5, 0.5)),
-        outcome("FDT", 0, (0.9, 0.8)),
-        outcome("IM", 0, (0.5, 0.4), (0.4, 0.6), (0.3, 0.7)),
-        outcome("IM", 1, (0.5, 0.5), (0.6, 0.6)),
-    ]
-    by = {(one.approach, one.generation): one for one in stages(found)}
-    assert list(by) == [("LDT", 0), ("FDT", 0), ("IM", 0), ("IM", 1), ("IM", 2)]
+    by = {(one.approach, one.generation): one for one in stages(STUDY)}
     assert by["IM", 1].test.mean == pytest.approx(0.6)
     assert by["IM", 1].to_lower.mean == pytest.approx(0.15)
     assert by["IM", 1].gap == pytest.approx(0.5)  # of seed 0 alone, which has all three
     assert (by["IM", 2].test.count, by["IM", 2].gap) == (1, pytest.approx(0.75))
     assert by["LDT", 0].to_lower is None
+
+
+def test_a_start_is_listed_once_whatever_others_score():
+    assert [(one.approach, one.generation) for one in stages(STUDY)] == [
+        ("IM", 1),
+        ("IM", 2),
+        ("AIM+", 0),  # its start is not an approach of the study
+        ("AIM+", 1),
+        ("AIM++", 1),
+        ("LDT", 0),
+        ("FDT", 0),  # equal scores are no shared start
+    ]
+
+
+def test_what_is_not_a_number_is_left_out():
+    nan = float("nan")
+    assert Spread.of([nan, 0.5]) == Spread.of([0.5])
+    assert Spread.of([nan]) is None
+    two = [outcome("LDT", 0, (0.5, nan)), outcome("LDT", 1, (0.5, 0.5))]
+    assert stages(two)[0].test == Spread.of([0.5])
+    assert stages(STUDY)[0].pseudo_label_score is None
+    assert stages([*two, outcome("FDT", 0, (0.5, 0.5))])[1].to_lower is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -57,33 +57,36 @@ def lost_notes(outcomes: Iterable[Outcome]) -> list[str]:
     """Say in sentences which labeled classes got lost where; none if none did.
 
     One sentence for a class and a way to get lost, however many approaches and seeds there are.
+    All generations count, whether or not validation chose them; what approaches share counts once.
     """
-    found = [(one, step) for one in outcomes for step in one.steps]
-    taught = [(one, step) for one, step in found if step.kept is not None]
-    notes = []
-    ways: list[tuple[str, list[tuple[Outcome, Step]], Callable[[Step], tuple[str, ...]]]] = [
-        ("not in the pseudo-labels any more", taught, lambda step: step.vanished),
-        ("never predicted on the validation images", found, lambda step: step.never_predicted),
+    places = [(one, step) for one in outcomes for step in one.steps]
+    taught: dict[str, tuple[Outcome, Step]] = {}
+    trained: dict[str, tuple[Outcome, Step]] = {}
+    for one, step in places:
+        trained.setdefault(step.network, (one, step))
+        if step.labels:
+            taught.setdefault(step.labels, (one, step))
+    return [
+        *_notes("not in the pseudo-labels any more", taught.values(), lambda s: s.vanished),
+        *_notes(
+            "never predicted on the validation images",
+            trained.values(),
+            lambda s: s.never_predicted,
+        ),
     ]
-    for what, places, lost in ways:
-        for name in dict.fromkeys(name for _, step in places for name in lost(step)):
-            where = [(one, step) for one, step in places if name in lost(step)]
-            notes.append(f"{name}: {what}: {_places(where, len(places))}")
-    return notes
 
 
-def _places(where: Sequence[tuple[Outcome, Step]], count: int) -> str:
-    """Name the places where a class got lost; only count them where they are many."""
-    if len(where) <= NAMED:
-        return "; ".join(
-            f"{one.approach}, seed {one.seed}, generation {step.generation}" for one, step in where
-        )
-    names = dict.fromkeys(one.approach for one, _ in where)
-    whose = f" ({', '.join(names)})" if len(names) <= NAMED else ""
-    return (
-        f"{len(where)} of {count} times, in {_number(len(names), 'approach', 'approaches')}{whose}"
-    )
-
-
-def _number(count: int, one: str, many: str) -> str:
-    return f"{count} {one if count == 1 else many}"
+def _notes(
+    what: str,
+    places: Collection[tuple[Outcome, Step]],
+    lost: Callable[[Step], tuple[str, ...]],
+) -> Iterator[str]:
+    for name in dict.fromkeys(name for _, step in places for name in lost(step)):
+        where = [
+            f"{one.approach}, seed {one.seed}, generation {step.generation}"
+            for one, step in places
+            if name in lost(step)
+        ]
+        few = "; ".join(where)
+        many = f"in {len(where)} of {len(places)} generations of all approaches and seeds"
+        yield f"{name}: {what}: {few if len(where) <= NAMED else many}"

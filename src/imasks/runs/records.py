@@ -45,10 +45,11 @@ validation score (columns generation, validation, test). Test images choose noth
 * **(ended)**: some seed had nothing to learn from in some generation, as listed below the table.
   Its generations before count.
 
-In the table of generations, approaches with the same start share generation 0:
+In the table of generations a start stands once, at the first approach that has it:
 
-* **labels**: score of the pseudo-labels learned with, outside their inconsistency masks, against
-  true masks, which training never sees; - where there are none.
+* **seeds**: that have come so far. Where they differ, means are not over the same seeds.
+* **labels**: score of the pseudo-labels of all unlabeled images, those not kept included, outside
+  their inconsistency masks, against true masks, which training never sees; - where there are none.
 * **mask**: mean share of the pixels in the inconsistency masks.
 * **kept**: share of the unlabeled images learned with.
 
@@ -154,34 +155,26 @@ def endings_list(rows: Sequence[Row]) -> str:
 
 
 def stages_table(found: Sequence[Stage]) -> str:
-    """Write every generation as a Markdown table; empty where there is only one.
-
-    Approaches share starts: of equal ones only the first stands there.
-    """
+    """Write every generation as a Markdown table; empty where no approach has any."""
     if not any(one.generation for one in found):
         return ""
     names = (
-        *("approach", "generation", "validation", "test", "ensemble", f"to {LOWER}", "gap"),
-        *("labels", "mask", "kept"),
+        *("approach", "generation", "seeds", "validation", "test", "ensemble", f"to {LOWER}"),
+        *("gap", "labels", "mask", "kept"),
     )
     lines = [names, ("---", *["---:"] * (len(names) - 1))]
-    starts: list[tuple[Spread | None, ...]] = []
-    for one in found:
-        scores = (one.val, one.test, one.ensemble_test)
-        if one.generation == 0:
-            if scores in starts:
-                continue
-            starts.append(scores)
-        lines.append(
-            (
-                one.approach,
-                str(one.generation),
-                *(text(score) for score in scores),
-                MISSING if one.to_lower is None else one.to_lower.as_difference(),
-                MISSING if one.gap is None else f"{one.gap:.0%}",
-                *(text(share) for share in (one.pseudo_label_score, one.im_share, one.kept)),
-            )
+    lines += [
+        (
+            one.approach,
+            str(one.generation),
+            str(len(one.networks)),
+            *(text(score) for score in (one.val, one.test, one.ensemble_test)),
+            MISSING if one.to_lower is None else one.to_lower.as_difference(),
+            MISSING if one.gap is None else f"{one.gap:.0%}",
+            *(text(share) for share in (one.pseudo_label_score, one.im_share, one.kept)),
         )
+        for one in found
+    ]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -23,6 +23,9 @@ class Step:
 
     Args:
         generation: 0 is the supervised start.
+        network: key of the best candidate's job; approaches that share a start share it.
+        labels: key of the job whose pseudo-labels were learned from; None in generation 0, and
+            where there are none.
         val: the best candidate's validation score.
         test: its score on the test images; None without test images.
         ensemble_val: of the mean probability of the best n candidates.
@@ -31,8 +34,8 @@ class Step:
             generation 0.
         kept: share of the unlabeled images learned with.
         copies: how often each of these is shown, on average; None where nothing grades them.
-        pseudo_label_score: of the pseudo-labels learned with, outside their inconsistency masks;
-            None without true masks of the unlabeled images, which training never sees.
+        pseudo_label_score: of the pseudo-labels of all unlabeled images, those not kept included,
+            outside their inconsistency masks; None without true masks, which training never sees.
         parameters: of the best candidate.
         val_deviation: of the validation scores of all candidates; None for a single one.
         steps: optimiser steps of the best candidate.
@@ -56,6 +59,8 @@ class Step:
     """
 
     generation: int
+    network: str
+    labels: str | None
     val: float
     test: float | None
     ensemble_val: float
@@ -233,9 +238,12 @@ def _step(generation: Generation, store: Store, task: Task, seconds: Mapping[Job
     labelled = store.result(label) if label and store.done(label) else None
     grade = generation.grade
     vals = ranked["val_ranked"]
-    seen = _seen(best_fit(generation, store), store)
+    fit = best_fit(generation, store)
+    seen = _seen(fit, store)
     return Step(
         generation=generation.number,
+        network=fit.key,
+        labels=label.key if labelled and label else None,
         val=best["val"][primary],
         test=best.get("test", {}).get(primary),
         ensemble_val=ensemble["val"][primary],

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
-from imasks.runs.results import Outcome
+from imasks.runs.results import Outcome, Step
 
 LOWER, UPPER = "LDT", "FDT"  # the bounds that every other approach is measured against
 QUALITY = {  # columns of a table, and the numbers they show
@@ -29,8 +29,8 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float | None]) -> Spread | None:
-        """Summarise the values that are there; None if there is none."""
-        known = [value for value in values if value is not None]
+        """Summarise the numbers that are there, NaN left out; None if there is none."""
+        known = [value for value in values if value is not None and not math.isnan(value)]
         if not known:
             return None
         spread = stdev(known) if len(known) > 1 else None
@@ -102,19 +102,20 @@ class Stage:
     Args:
         approach: its name.
         generation: 0 is the supervised start.
+        networks: keys of the best candidates, one a seed; approaches that share a start share them.
         val: validation scores of the best candidates.
         test: their test scores.
         ensemble_test: test scores of the ensembles.
         to_lower: test score less that of LDT with the same seed; None for LDT itself.
         gap: share of the way from LDT to FDT, see :func:`gap_closed`.
-        pseudo_label_score: of the pseudo-labels learned with, see
-            :class:`imasks.runs.results.Step`.
+        pseudo_label_score: see :class:`imasks.runs.results.Step`.
         im_share: of the pixels that the inconsistency masks take, likewise.
         kept: of the unlabeled images learned with, likewise.
     """
 
     approach: str
     generation: int
+    networks: frozenset[str]
     val: Spread | None
     test: Spread | None
     ensemble_test: Spread | None
@@ -128,28 +129,40 @@ class Stage:
 def stages(found: Iterable[Outcome]) -> list[Stage]:
     """Summarise every generation over seeds, in the order of first appearance.
 
-    Bounds, which have no generations, are compared as they are chosen: see :func:`rows`.
+    A start is listed once: for the approach that is nothing else, or the first that has it.
     """
     found = list(found)
     lower, upper = (_tested(name, found) for name in (LOWER, UPPER))
-    made = []
+    made: list[Stage] = []
+    listed = [
+        frozenset(o.steps[0].network for o in found if o.approach == name and o.steps)
+        for name in dict.fromkeys(one.approach for one in found)
+        if max(len(one.steps) for one in found if one.approach == name) == 1
+    ]
     for name in dict.fromkeys(one.approach for one in found):
         mine = [one for one in found if one.approach == name]
-        for number in sorted({step.generation for one in mine for step in one.steps}):
-            steps = {o.seed: s for o in mine for s in o.steps if s.generation == number}
-            tests = {seed: one.test for seed, one in steps.items() if one.test is not None}
+        numbers = sorted({step.generation for one in mine for step in one.steps})
+        for number in numbers:
+            by_seed = {o.seed: s for o in mine for s in o.steps if s.generation == number}
+            steps = list(by_seed.values())
+            networks = frozenset(step.network for step in steps)
+            if len(numbers) > 1 and any(networks <= one for one in listed):
+                continue
+            listed.append(networks)
+            tests = _scores(by_seed)
             made.append(
                 Stage(
                     approach=name,
                     generation=number,
-                    val=Spread.of(one.val for one in steps.values()),
+                    networks=networks,
+                    val=Spread.of(step.val for step in steps),
                     test=Spread.of(tests.values()),
-                    ensemble_test=Spread.of(one.ensemble_test for one in steps.values()),
+                    ensemble_test=Spread.of(step.ensemble_test for step in steps),
                     to_lower=None if name == LOWER else paired(tests, lower),
                     gap=gap_closed(tests, lower, upper),
-                    pseudo_label_score=Spread.of(one.pseudo_label_score for one in steps.values()),
-                    im_share=Spread.of(one.im_share for one in steps.values()),
-                    kept=Spread.of(one.kept for one in steps.values()),
+                    pseudo_label_score=Spread.of(step.pseudo_label_score for step in steps),
+                    im_share=Spread.of(step.im_share for step in steps),
+                    kept=Spread.of(step.kept for step in steps),
                 )
             )
     return made
@@ -228,9 +241,11 @@ def _by_name(
 
 
 def _tested(name: str, found: list[Outcome]) -> dict[int, float]:
-    """Test scores of an approach by seed."""
-    return {
-        one.seed: one.chosen.test
-        for one in found
-        if one.approach == name and one.chosen and one.chosen.test is not None
-    }
+    """Test scores of an approach's chosen generations by seed."""
+    return _scores({one.seed: one.chosen for one in found if one.approach == name and one.chosen})
+
+
+def _scores(steps: Mapping[int, Step]) -> dict[int, float]:
+    """Test scores by seed, where there are any."""
+    known = {seed: step.test for seed, step in steps.items()}
+    return {seed: test for seed, test in known.items() if test is not None and not math.isnan(test)}

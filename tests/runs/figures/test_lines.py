@@ -99,3 +99,18 @@ def test_many_curves_have_bars_beside_one_another_in_place_of_bands():
     assert {len(each.get_segments()) for each in axes.collections} == {2}  # bars of two points
     assert "bands" not in spread_note([many])
     assert "bands" in spread_note([panel(curve("IM", 0.5))])
+
+
+def test_markers_of_crowded_panels_stay_off_the_edges():
+    for values in ((0.5,), (0.5, 0.6)):
+        many = panel(*(curve(f"approach {number}", *values) for number in range(20)))
+        (axes,) = lines_figure([[many]]).axes
+        left, right = axes.get_xlim()
+        places = [x for line in lines(axes).values() for x in line.get_xdata()]
+        assert min(places) - left > 0.03
+        assert right - max(places) > 0.03
+
+
+def test_one_generation_is_no_two():
+    (axes,) = lines_figure([[panel(curve("IM", 0.5), curve("IM+", 0.6))]]).axes
+    assert [int(tick) for tick in axes.get_xticks()] == [1]

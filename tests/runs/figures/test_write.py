@@ -161,3 +161,21 @@ def test_several_runs_share_the_main_diagram(study):
 def test_names_of_files():
     assert slug("GT-IM++") == "gt_im_plus_plus"
     assert slug("cells (/tmp/a b)") == "cells_tmp_a_b"
+
+
+def test_seeds_that_ended_early_count_and_those_not_finished_do_not(study, monkeypatch):
+    ldt, fdt, im = study.outcomes()
+    ended = replace(im, seed=1, steps=im.steps[:1], ended=None)
+    late = replace(im, seed=2, complete=False)
+    found = [ldt, fdt, im, ended, late]
+    monkeypatch.setattr(type(study), "outcomes", lambda run: found)
+    shown = sources.ranking(study, "cells")
+    by = {one.name: one.scores for one in shown.reached}
+    assert by["IM"] == [im.steps[-1].test, im.steps[0].test]
+    monkeypatch.setattr(type(study), "outcomes", lambda run: [ldt, late])
+    assert sources.ranking(study, "cells") is None  # a single approach
+
+
+def test_the_caption_of_a_ranking_names_what_is_there(study):
+    (ranked,) = (one for one in figures_of([study], ["cells"]) if one.name == "ranking")
+    assert "one seed, so no spread; diamonds and dashed lines: LDT and FDT." in ranked.caption

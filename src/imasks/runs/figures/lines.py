@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imasks.runs.figures.style import Look, listed, looks
+from imasks.runs.figures.style import LETTER, Look, listed, looks
 from imasks.runs.summary import Spread
 
 if TYPE_CHECKING:
@@ -60,8 +60,9 @@ def lines_figure(panels: Sequence[Sequence[Panel | None]]) -> Figure:
     names = list(dict.fromkeys(curve.name for panel in shown for curve in panel.curves))
     style = looks(names)
     longest = max((len(name) for name in names), default=0)
-    column = 0.75 + 0.065 * longest  # inches, for a handle and letters of the size below
-    width = max(5.6, 3.4 * len(panels[0]), 2 * column)
+    column = 0.75 + LETTER * longest  # inches, with the handle
+    each = 4.6 if any(map(_crowded, shown)) else 3.4
+    width = max(5.6, each * len(panels[0]), 2 * column)
     columns = max(1, min(len(names), int(width / column)))
     legend_rows = -(-len(names) // columns)
     figure = Figure(
@@ -108,11 +109,12 @@ def _end(curve: Curve) -> str:
 
 
 def spread_note(panels: Sequence[Panel]) -> str:
-    """Say what the bands are, and of how many seeds."""
+    """Say how spread is drawn, and over how many seeds."""
     counts = sorted({s.count for p in panels for c in p.curves for s in c.points.values()})
     if counts == [1]:
         return "One seed: no spread."
-    bands = "bars" if all(_crowded(panel) for panel in panels) else "bands, and bars at the right"
+    bars = "bars" if any(map(_crowded, panels)) else "bars at the right"
+    bands = bars if all(map(_crowded, panels)) else f"bands and {bars}"
     return (
         f"Means over {listed(map(str, counts))} seeds; {bands}: one standard deviation to each "
         "side."
@@ -130,22 +132,24 @@ def _draw(axes: Axes, panel: Panel, style: Mapping[str, Look]) -> None:
     curves = [curve for curve in panel.curves if not curve.level]
     levels = [curve for curve in panel.curves if curve.level]
     numbers = sorted({number for curve in curves for number in curve.points}) or [0]
-    first, last = numbers[0], max(numbers[-1], numbers[0] + 1)
-    step = 0.035 * (last - first)
+    first, last = numbers[0], numbers[-1]
+    crowded = _crowded(panel)
+    step = 0.035 * max(1, last - first)
+    room = step * (2.5 if crowded else 1) if last > first else 0.5  # beside the curves' ends
     bars = [curve for curve in levels if curve.points[0].deviation]
-    left, right = first - step, last + step * (1 + len(bars))
+    left, right = first - room, last + room + step * len(bars)
     for curve in levels:
         look = style[curve.name].line() | {"marker": "", "zorder": 2}
         axes.plot([left, right], [curve.points[0].mean] * 2, label=curve.name, **look)
     for place, curve in enumerate(bars, start=1):  # bands across all would cover one another
         spread = curve.points[0]
-        x = last + step * (place + 0.4)
+        x = last + room + step * (place - 0.6)
         color = style[curve.name].color
         axes.errorbar(x, spread.mean, spread.deviation, color=color, linewidth=1, capsize=2)
-    apart = 2 * step / len(curves) if _crowded(panel) else 0.0
+    apart = (3 * step if last > first else 0.85) / len(curves) if crowded else 0.0
     for place, curve in enumerate(curves):
         shift = apart * (place - (len(curves) - 1) / 2)
-        _draw_curve(axes, curve, style[curve.name], shift=shift, bars=_crowded(panel))
+        _draw_curve(axes, curve, style[curve.name], shift=shift, bars=crowded)
     axes.set_xlim(left, right)
     axes.set_xticks(range(first, last + 1))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=7))

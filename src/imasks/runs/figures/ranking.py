@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imasks.runs.figures.style import COLORS
+from imasks.runs.figures.style import COLORS, LETTER, listed
 from imasks.runs.summary import Spread
 
 if TYPE_CHECKING:
@@ -22,18 +22,16 @@ class Reached:
 
     Args:
         name: of the approach.
-        scores: by seed, at least one.
-        generation: that they are of; 0 for approaches without generations.
+        scores: one a seed, at least one.
     """
 
     name: str
-    scores: Mapping[int, float]
-    generation: int
+    scores: Sequence[float]
 
     @property
     def spread(self) -> Spread:
         """Mean and deviation over the seeds."""
-        found = Spread.of(self.scores.values())
+        found = Spread.of(self.scores)
         assert found is not None
         return found
 
@@ -46,17 +44,28 @@ class Ranking:
         title: above it.
         xlabel: below it.
         reached: in any order.
+        seeds: of the run; fewer are told beside an approach's name.
         bounds: names of approaches whose means all others are measured against.
     """
 
     title: str
     xlabel: str
     reached: tuple[Reached, ...]
+    seeds: int
     bounds: tuple[str, ...] = ()
 
     def ordered(self) -> list[Reached]:
         """Return the approaches, best first."""
         return sorted(self.reached, key=lambda one: -one.spread.mean)
+
+    def label(self, one: Reached) -> str:
+        """Name an approach, with its number of seeds where some are missing."""
+        count = len(one.scores)
+        return one.name if count == self.seeds else f"{one.name} ({count} of {self.seeds} seeds)"
+
+    def shown_bounds(self) -> list[str]:
+        """Return the bounds that were reached."""
+        return [name for name in self.bounds if any(one.name == name for one in self.reached)]
 
 
 def ranking_figure(rankings: Sequence[Ranking]) -> Figure:
@@ -64,7 +73,9 @@ def ranking_figure(rankings: Sequence[Ranking]) -> Figure:
     from matplotlib.figure import Figure
 
     rows = max(len(one.reached) for one in rankings)
-    figure = Figure(figsize=(6.4 * len(rankings), ROW * rows + 1.3), layout="constrained")
+    longest = max(len(ranking.label(one)) for ranking in rankings for one in ranking.reached)
+    width = (4.2 + LETTER * longest) * len(rankings)
+    figure = Figure(figsize=(width, ROW * rows + 1.3), layout="constrained")
     grid = figure.subplots(1, len(rankings), squeeze=False)
     for axes, ranking in zip(grid.flat, rankings, strict=True):
         _draw(axes, ranking)
@@ -75,10 +86,14 @@ def describe_ranking(rankings: Sequence[Ranking]) -> str:
     """Say in words what such a figure shows: its alternative text."""
     parts = [
         f"{one.title}, highest first: "
-        + "; ".join(f"{each.name} {each.spread}" for each in one.ordered())
+        + "; ".join(f"{one.label(each)} {each.spread}" for each in one.ordered())
         for one in rankings
     ]
-    return f"Dots in rows, one row an approach. {'. '.join(parts)}."
+    seeds = max(one.seeds for one in rankings)
+    numbers = "mean ± standard deviation over seeds" if seeds > 1 else "one seed"
+    bounds = list(dict.fromkeys(name for one in rankings for name in one.shown_bounds()))
+    dashed = f" Dashed lines stand at {listed(bounds)}." if bounds else ""
+    return f"Dots in rows, one row an approach ({numbers}). {'. '.join(parts)}.{dashed}"
 
 
 def _draw(axes: Axes, ranking: Ranking) -> None:
@@ -90,7 +105,7 @@ def _draw(axes: Axes, ranking: Ranking) -> None:
         if bound:
             axes.axvline(spread.mean, color="#666666", linewidth=0.9, linestyle=(0, (4, 3)))
         axes.scatter(
-            list(one.scores.values()),
+            list(one.scores),
             [place] * len(one.scores),
             s=14,
             color=color,
@@ -110,7 +125,7 @@ def _draw(axes: Axes, ranking: Ranking) -> None:
             capsize=0,
             zorder=3,
         )
-    axes.set_yticks(range(len(ordered)), [one.name for one in ordered])
+    axes.set_yticks(range(len(ordered)), [ranking.label(one) for one in ordered])
     for tick, one in zip(axes.get_yticklabels(), ordered, strict=True):
         tick.set_fontweight("bold" if one.name in ranking.bounds else "normal")
     axes.set_ylim(len(ordered) - 0.4, -0.6)

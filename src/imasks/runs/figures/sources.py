@@ -43,22 +43,23 @@ def score_panel(run: Run, title: str) -> Panel | None:
 
 
 def ranking(run: Run, title: str) -> Ranking | None:
-    """Read test scores of the last generation that any seed has; None of a single approach."""
-    found: dict[str, dict[int, dict[int, float]]] = {}  # by approach, generation and seed
+    """Read test scores of the last generation of every seed that is finished.
+
+    One that ended early counts with the last generation it has: to leave it out would flatter its
+    approach. None of less than two approaches.
+    """
+    found: dict[str, list[float]] = {}
     for one in run.outcomes():
-        for step in one.steps:
-            if step.test is not None and not math.isnan(step.test):
-                generations = found.setdefault(one.approach, {})
-                generations.setdefault(step.generation, {})[one.seed] = step.test
+        test = one.steps[-1].test if one.complete and one.steps else None
+        if test is not None and not math.isnan(test):
+            found.setdefault(one.approach, []).append(test)
     if len(found) < 2:
         return None
     return Ranking(
         title=title,
         xlabel=f"test {score_name(run.config.make_task().primary)}",
-        reached=tuple(
-            Reached(name=name, scores=generations[max(generations)], generation=max(generations))
-            for name, generations in found.items()
-        ),
+        reached=tuple(Reached(name=name, scores=scores) for name, scores in found.items()),
+        seeds=len(run.config.seeds),
         bounds=(LOWER, UPPER),
     )
 

@@ -23,6 +23,7 @@ LEVELS: tuple[tuple[str, Any], ...] = (
     ("#E69F00", (0, (8, 2, 2, 2))),
     ("#009E73", (0, (4, 2, 1, 2, 1, 2))),
 )
+LETTER = 0.065  # inches, of a letter of the size that names are written in
 
 
 @dataclass(frozen=True, kw_only=True)

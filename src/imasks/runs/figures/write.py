@@ -23,7 +23,6 @@ from imasks.runs.figures.ranking import describe_ranking, ranking_figure
 from imasks.runs.figures.scatter import agreement, scatter_figure
 from imasks.runs.figures.style import listed
 from imasks.runs.run import Run
-from imasks.runs.summary import LOWER, UPPER
 from imasks.tasks import Task
 
 if TYPE_CHECKING:
@@ -61,23 +60,20 @@ def figures_of(
         titles: of their panels.
         published: panels to draw beside.
     """
-    together = (
-        _scores(runs, titles, published),
-        _ranking(runs, titles),
-        _sizes(runs, titles),
-    )
-    for panels in together:
-        if panels is not None:
-            yield panels
+    if (scores := _scores(runs, titles, published)) is not None:
+        yield scores
+    for together in (_ranking, _sizes):
+        if (drawn := together(runs, titles)) is not None:
+            yield drawn
     for run, title in zip(runs, titles, strict=True):
         prefix = f"{slug(title)}/" if len(runs) > 1 else ""
         for draw in OF_ONE_RUN:
-            for drawn in draw(run):
-                yield Drawn(**{**vars(drawn), "name": prefix + drawn.name})
+            for one in draw(run):
+                yield Drawn(**{**vars(one), "name": prefix + one.name})
 
 
 def write_figures(drawn: Iterator[Drawn], folder: Path) -> Path | None:
-    """Write figures as PNG, the main one as SVG too, and ``index.md`` with captions and
+    """Write figures as PNG, charts of all approaches as SVG too, and ``index.md`` with captions and
     alternative texts.
 
     Returns:
@@ -122,16 +118,13 @@ def _scores(runs: Sequence[Run], titles: Sequence[str], published: Sequence[Pane
         return None
     grid = beside(own, published)
     shown = [panel for row in grid for panel in row if panel is not None]
-    ended = "; ".join(
-        f"{row.approach}, {one}" for run in runs for row in run.rows() for one in row.ended
-    )
     below = " Below: published scores." if len(grid) > 1 else ""
     return Drawn(
         name="scores",
         figure=lines_figure(grid),
         caption="Test score over generations. One network a seed, the best candidate on the "
         f"validation images; horizontal lines: approaches without generations. {spread_note(own)}"
-        f"{below}{f' Not all seeds came to the end: {ended}.' if ended else ''}",
+        f"{below}{_not_to_the_end(runs)}",
         alt=describe(shown, "test scores"),
         vector=True,
     )
@@ -142,18 +135,28 @@ def _ranking(runs: Sequence[Run], titles: Sequence[str]) -> Drawn | None:
     own = [one for one in found if one is not None]
     if not own:
         return None
-    seeds = max(len(each.scores) for one in own for each in one.reached)
-    bars = "bars: mean and standard error" if seeds > 1 else "one seed: no spread"
-    reached = sorted({each.generation for one in own for each in one.reached})
+    bars = "bars: mean and standard error"
+    if max(one.seeds for one in own) == 1:
+        bars = "one seed, so no spread"
+    bounds = list(dict.fromkeys(name for one in own for name in one.shown_bounds()))
+    dashed = f"; diamonds and dashed lines: {listed(bounds)}" if bounds else ""
     return Drawn(
         name="ranking",
         figure=ranking_figure(own),
-        caption="Test scores of all approaches, best first. Of approaches with generations the "
-        f"last one, whether or not validation chose it (generation {listed(map(str, reached))}). "
-        f"Dots: seeds; {bars}; dashed: {LOWER} and {UPPER}.",
+        caption="Test scores of all approaches, best first; of those with generations the last "
+        f"one, whether or not validation chose it. Dots: seeds; {bars}{dashed}. What is not "
+        f"finished is left out.{_not_to_the_end(runs)}",
         alt=describe_ranking(own),
         vector=True,
     )
+
+
+def _not_to_the_end(runs: Sequence[Run]) -> str:
+    """Say which seeds ended early, as a sentence to be added; empty if none did."""
+    ended = "; ".join(
+        f"{row.approach}, {one}" for run in runs for row in run.rows() for one in row.ended
+    )
+    return f" Not all seeds came to the end: {ended}." if ended else ""
 
 
 def _sizes(runs: Sequence[Run], titles: Sequence[str]) -> Drawn | None:

@@ -275,18 +275,30 @@ def _quality(known: Known) -> Iterator[Advice]:
 
 
 def _no_copies(known: Known) -> Iterator[Advice]:
-    """Graded approaches whose images all got one copy, as if nothing graded them."""
-    plain: dict[str, list[str]] = {}
-    for one in known.found:
-        if any(step.copies == 1 for step in one.steps):
-            plain.setdefault(one.approach, []).append(str(one.seed))
-    if plain:
-        names = listed(f"{name} (seed {listed(seeds)})" for name, seeds in plain.items())
+    """Approaches whose EvalNets gave every image one copy, as if there were none."""
+    found = {(one.approach, one.seed): one for one in known.found}
+    plain: dict[tuple[str, bool], list[str]] = {}
+    for line in known.run.plan.lines:
+        one = found.get((line.approach.name, line.seed))
+        if one is None or line.approach.copies != "evalnet":
+            continue
+        graded = [step.copies for step in one.steps if step.copies is not None]
+        if graded and max(graded) == 1:
+            kind = (line.approach.name, line.how.thresholds == "auto")
+            plain.setdefault(kind, []).append(str(line.seed))
+    for (name, automatic), seeds in plain.items():
+        if automatic:
+            why = "EvalNets cannot tell good pseudo-labels from bad ones here"
+            remedy = (
+                "More labeled and validation images help EvalNets. Without them, the approach with "
+                "one + less does the same for less."
+            )
+        else:
+            why = "no score lies above the lower threshold"
+            remedy = "Leave the thresholds to the scores: `--thresholds auto`."
         yield Advice(
-            text=f"No image got a second copy in {names}: EvalNets cannot tell good pseudo-labels "
-            "from bad ones here, so it learned as it would without them.",
-            remedy="More labeled and validation images help EvalNets. Without them, IM+ and AIM+ "
-            "give the same for less.",
+            text=f"No image got a second copy in {name} (seed {listed(seeds)}): {why}.",
+            remedy=remedy,
             serious=False,
         )
 
