@@ -18,6 +18,7 @@ OTHER = 2.0  # networks that are no U-Net, in widths of one: a guess, as they di
 EVALNET = 0.7  # of a U-Net of the same width, measured
 FORWARD = 1 / 3  # of a training step
 COPIES = 3  # of 1 to 5: what a judged pair is expected to be shown
+FEW_TIMES = 10  # that an image is seen: below, full supervision was measured below its start
 
 
 def training(width: float, config: RunConfig) -> float:
@@ -60,3 +61,15 @@ def steps_of(job: Job, config: RunConfig) -> float:
     else:
         image = of_network(from_record(p["network"]), config)
     return float(job.weight / (image * p["recipe"]["batch"]))
+
+
+def times_seen(config: RunConfig) -> float | None:
+    """How often an image is shown to a network that learns from all, labeled and unlabeled.
+
+    None where a recipe counts epochs, or there are no images.
+    """
+    recipe = config.how.recipe
+    images = config.images["labeled"] + config.images["unlabeled"]
+    if recipe.steps is None or not images:
+        return None
+    return recipe.steps * recipe.batch / images

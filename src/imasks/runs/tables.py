@@ -17,6 +17,7 @@ from imasks.kernels import kernels
 from imasks.models.networks import describe
 from imasks.models.unet import UNetConfig
 from imasks.runs.config import RunConfig
+from imasks.runs.cost import FEW_TIMES, times_seen
 from imasks.runs.progress import Progression, duration
 from imasks.runs.results import Outcome, jobs_of
 from imasks.runs.run import NETWORKS, Run
@@ -215,9 +216,18 @@ def plan_table(run: Run, times: Mapping[str, float], *, workers: int) -> Rendera
         f"time       about {duration(times['waiting'])} on this machine, from a few measured "
         f"steps{part} ({duration(times['computing'])} of computing)",
     ]
+    if (seen := times_seen(config)) is not None:
+        few = " (few: try more --steps)" if seen < FEW_TIMES else ""
+        about.insert(
+            -1, f"seen       each image about {_times(seen)} where all are learned from{few}"
+        )
     if config.val_cut:
         about.insert(1, f"validation {len(config.val_cut)} images cut from labeled/")
     return Group(table, Text("\n".join(about)))
+
+
+def _times(times: float) -> str:
+    return f"{times:.1f} times" if times < FEW_TIMES else f"{times:.0f} times"
 
 
 def _widths(config: RunConfig) -> str:

@@ -12,6 +12,7 @@ from imasks.data.card import shorten
 from imasks.jobs import in_order
 from imasks.runs.choice import Chosen
 from imasks.runs.config import changed_versions, read_asked
+from imasks.runs.cost import FEW_TIMES, times_seen
 from imasks.runs.figures.style import listed, score_name
 from imasks.runs.html.classes import LABELED, VALIDATION, ClassCounts, pseudo_labels_of
 from imasks.runs.html.gallery import image_scores
@@ -97,12 +98,20 @@ def _unfinished(known: Known) -> Iterator[Advice]:
         yield Advice(text=f"Not finished: {names}. Numbers may change.", remedy=known.again)
 
 
-def _quick(known: Known) -> Iterator[Advice]:
+def _brief(known: Known) -> Iterator[Advice]:
+    """Trainings too short to tell what the method can do."""
+    times = times_seen(known.run.config)
     if (read_asked(known.run.folder) or {}).get("quick"):
         yield Advice(
             text="This was a first look (`--quick`): networks were trained too briefly, on small "
             "images, to judge what the method can do here.",
             remedy="Train without `--quick`, into another `--out`; `--dry-run` says how long.",
+        )
+    elif times is not None and times < FEW_TIMES:
+        yield Advice(
+            text=f"Networks that learn from all images see each about {times:.1f} times, which is "
+            "little: they may score below the start for that reason alone.",
+            remedy="Train with more `--steps`, into another `--out`.",
         )
 
 
@@ -344,7 +353,7 @@ RULES: tuple[Callable[[Known], Iterator[Advice]], ...] = (
     _ended,
     _failed,
     _unfinished,
-    _quick,
+    _brief,
     _few_images,
     _start_kept,
     _within_noise,
