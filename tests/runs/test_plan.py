@@ -181,6 +181,9 @@ def test_consistency_goes_on_from_the_best_network(paper):
     short = lines("default", approaches=["Consistency Loss low"], recipe=SHORT)
     (_, generation) = short["Consistency Loss low"].generations
     assert generation.fits[0].params["recipe"]["steps"] == 100
+    assert generation.fits[0].params["alternate"]  # every other step is unlabeled, and counts twice
+    assert cost.steps_of(generation.fits[0], CONFIG) == pytest.approx(100 * 1.5)
+    assert "alternate" not in trained.fits[0].params
 
 
 def test_equal_steps_for_every_approach():

@@ -75,7 +75,7 @@ class TestSupervised(Contract):
         assert (self.make().pairs, self.make().steps_per_epoch) == (12, 3)
 
 
-def consistency(*, seed=0, views=VIEWS, images=None, recipe=RECIPE):
+def consistency(*, seed=0, views=VIEWS, images=None, recipe=RECIPE, alternate=False):
     return Consistency(
         Binary(["disc"]),
         [part(8, augmentation=NOISY)],
@@ -83,6 +83,7 @@ def consistency(*, seed=0, views=VIEWS, images=None, recipe=RECIPE):
         validation(),
         views=views,
         recipe=recipe,
+        alternate=alternate,
         seed=seed,
         device=CPU,
     )
@@ -93,6 +94,13 @@ class TestConsistency(Contract):
 
     def test_counts(self):
         assert (self.make().pairs, self.make().steps_per_epoch) == (20, 2 + 3)
+
+    def test_batches_may_alternate(self, network):
+        passes, turns = self.make(), self.make(alternate=True)
+        network.train()
+        # of passes of 2 and 3 batches: labeled 0, 1, 5, 6, unlabeled 2, 3, 4, 7
+        for turn, place in {0: 0, 2: 1, 4: 5, 6: 6, 1: 2, 3: 3, 5: 4, 7: 7}.items():
+            assert torch.equal(turns.loss(network, turn), passes.loss(network, place))
 
     def test_labeled_batches_come_first_and_are_those_of_supervised_training(self, network):
         alone = Supervised(

@@ -68,6 +68,8 @@ class Preset:
             with generations takes longer; "equal-steps": one without gets the steps of all
             generations of the others for its only network.
         views: n of the input ensemble.
+        alternate: of the consistency loss: labeled and unlabeled batches in turn; otherwise in
+            passes, as published.
         graders: EvalNets trained for a start.
         grader: how one of them is trained.
         grader_width: of EvalNets, in widths of the start.
@@ -101,6 +103,7 @@ class Preset:
     generations: int = 5
     budget: Budget = "network"
     views: int = 3
+    alternate: bool = False
     graders: int = 5
     grader: Recipe = field(default_factory=lambda: Recipe(min_steps=1))
     grader_width: float = 2.0
@@ -151,6 +154,7 @@ PRESETS: Mapping[str, Preset] = {
         start_candidates=3,
         candidates=3,
         generations=2,
+        alternate=True,
         graders=2,
         grader=Recipe(
             steps=1000,

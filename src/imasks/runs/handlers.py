@@ -158,6 +158,7 @@ def _objective(
         val,
         views=Augmentation(**p["views"]),
         recipe=recipe,
+        alternate=p.get("alternate", False),
         weights=weights,
         seed=seed,
         device=device,

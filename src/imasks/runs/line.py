@@ -164,7 +164,8 @@ class _Line:
         steps: float = recipe.total_steps(pairs)
         if views is not None:  # an epoch has batches of both kinds; unlabeled ones count twice
             once, twice = (max(1, n // recipe.batch) for n in (pairs, config.images["unlabeled"]))
-            steps = recipe.steps_of(once + twice) * (once + 2 * twice) / (once + twice)
+            unlabeled = 0.5 if how.alternate else twice / (once + twice)
+            steps = recipe.steps_of(once + twice) * (1 + unlabeled)
         params: dict[str, Any] = {
             **self._common(),
             "recipe": asdict(recipe),
@@ -175,6 +176,7 @@ class _Line:
         }
         if views is not None:
             params["views"] = views
+            params |= {"alternate": True} if how.alternate else {}
         # only where they are asked for, so that keys of trainings without do not depend on them
         if how.sampling != "plain":
             params["sampling"] = how.sampling

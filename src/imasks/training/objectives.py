@@ -142,6 +142,9 @@ class Consistency(Objective):
     shares them out between the two kinds in that ratio. A training that ends within an epoch ends
     on labeled batches first. An unlabeled step runs the network twice.
 
+    Where batches alternate, a labeled one follows every unlabeled one, whatever their numbers are:
+    in long passes without labels networks lose what labels taught them.
+
     Args:
         task: gives loss, probabilities and scores.
         parts: where labeled pairs come from.
@@ -149,6 +152,7 @@ class Consistency(Objective):
         val: the validation split, with labels.
         views: how far the two views are changed.
         recipe: says which loss and how many images a step.
+        alternate: labeled and unlabeled batches in turn, not in passes.
         weights: of the supervised loss, see :class:`Supervised`.
         seed: of order and augmentation.
         device: where networks lie.
@@ -156,7 +160,7 @@ class Consistency(Objective):
     Raises:
         UserError: there is nothing to train on.
 
-    Source: METHOD 7 and 10.
+    Source: METHOD 7 and 10; published are passes.
     """
 
     def __init__(
@@ -168,6 +172,7 @@ class Consistency(Objective):
         *,
         views: Augmentation,
         recipe: Recipe,
+        alternate: bool = False,
         weights: Tensor | None = None,
         seed: int,
         device: torch.device,
@@ -186,6 +191,7 @@ class Consistency(Objective):
         )
         self._val = val
         self._views = views
+        self._alternate = alternate
         self._recipe = recipe
         self._seed = seed
         self._device = device
@@ -199,11 +205,10 @@ class Consistency(Objective):
         return self._labeled.steps_per_epoch + self._unlabeled.steps_per_epoch
 
     def loss(self, network: nn.Module, step: int) -> Tensor:
-        epoch, place = divmod(step, self.steps_per_epoch)
-        first = self._labeled.steps_per_epoch
-        if place < first:
-            return self._labeled.loss(network, epoch * first + place)
-        one, two = self._two_views(epoch * self._unlabeled.steps_per_epoch + place - first)
+        labeled, place = self._place(step)
+        if labeled:
+            return self._labeled.loss(network, place)
+        one, two = self._two_views(place)
         with autocast(self._device, self._recipe.precision):
             logits = network(one), network(two)
         a, b = map(self._task.probabilities, logits)
@@ -213,6 +218,16 @@ class Consistency(Objective):
         measured = measure_loss(network, self._val, self._task, self._recipe, device=self._device)
         primary = self._task.primary
         return Verdict(selection=measured.selection, record={primary: measured.scores[primary]})
+
+    def _place(self, step: int) -> tuple[bool, int]:
+        """Say whether a step is a labeled one, and the how manieth of its kind."""
+        if self._alternate:
+            return step % 2 == 0, step // 2
+        epoch, place = divmod(step, self.steps_per_epoch)
+        first = self._labeled.steps_per_epoch
+        if place < first:
+            return True, epoch * first + place
+        return False, epoch * self._unlabeled.steps_per_epoch + place - first
 
     def _two_views(self, step: int) -> tuple[Tensor, Tensor]:
         """Draw two views float32 [B, C, H, W] of one unlabeled batch."""
