@@ -156,6 +156,12 @@ def _study(
         dataset, out, approaches=names, seeds=seeds, options=options, may_grow=may_grow, dry=dry
     )
     workers = default_workers(run, options)
+    others = [name for name in run.config.approaches if name not in names]
+    if more := len(others) + len(set(run.config.seeds) - set(seeds)):
+        say(
+            f"{out} holds {more} more approaches or seeds, which go on too if they are not "
+            "finished; for these alone use another --out."
+        )
     if run.config.review is not None:
         say(f"Review: {run.config.review}")
     if dry:

@@ -52,7 +52,7 @@ def test_long_names_leave_room():
 
 def test_a_description_names_the_approaches_from_the_highest_and_the_bounds():
     text = describe_ranking([CELLS])
-    assert "(mean ± standard deviation over seeds)" in text
+    assert "(in words mean ± standard deviation, drawn mean and standard error)" in text
     assert text.endswith(
         "cells, highest first: IM 0.750±0.071; LDT 0.550±0.071; worse (1 of 2 seeds) 0.100. "
         "Dashed lines stand at LDT."

@@ -179,3 +179,9 @@ def test_seeds_that_ended_early_count_and_those_not_finished_do_not(study, monke
 def test_the_caption_of_a_ranking_names_what_is_there(study):
     (ranked,) = (one for one in figures_of([study], ["cells"]) if one.name == "ranking")
     assert "one seed, so no spread; diamonds and dashed lines: LDT and FDT." in ranked.caption
+
+
+def test_a_start_that_was_kept_is_not_called_by_the_approach(study):
+    *_, im = study.plan.lines
+    undo(study, im.generations[1].rank)
+    assert sources.contest(study).names == ("FDT", "the start of IM")

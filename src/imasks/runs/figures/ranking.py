@@ -90,7 +90,9 @@ def describe_ranking(rankings: Sequence[Ranking]) -> str:
         for one in rankings
     ]
     seeds = max(one.seeds for one in rankings)
-    numbers = "mean ± standard deviation over seeds" if seeds > 1 else "one seed"
+    numbers = "in words mean ± standard deviation, drawn mean and standard error"
+    if seeds == 1:
+        numbers = "one seed"
     bounds = list(dict.fromkeys(name for one in rankings for name in one.shown_bounds()))
     dashed = f" Dashed lines stand at {listed(bounds)}." if bounds else ""
     return f"Dots in rows, one row an approach ({numbers}). {'. '.join(parts)}.{dashed}"

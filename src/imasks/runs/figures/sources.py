@@ -158,7 +158,8 @@ def contest(run: Run) -> Contest | None:
             if (name, seed) in chosen
         ]
         if len(fits) == 2:
-            return _contest(run, fits, (full, other), seed)
+            kept = chosen[other, seed].generation == 0  # these are other networks than its own
+            return _contest(run, fits, (full, f"the start of {other}" if kept else other), seed)
     return None
 
 

@@ -144,8 +144,8 @@ def _ranking(runs: Sequence[Run], titles: Sequence[str]) -> Drawn | None:
         name="ranking",
         figure=ranking_figure(own),
         caption="Test scores of all approaches, best first; of those with generations the last "
-        f"one, whether or not validation chose it. Dots: seeds; {bars}{dashed}. What is not "
-        f"finished is left out.{_not_to_the_end(runs)}",
+        f"one, whether or not validation chose it. Dots: seeds; {bars}{dashed}. Seeds that are not "
+        f"finished are left out.{_not_to_the_end(runs)}",
         alt=describe_ranking(own),
         vector=True,
     )
