@@ -137,6 +137,11 @@ def test_study_compares_and_marks_what_is_missing(imasks, tiny_cells, tmp_path):
     assert code == 0
     assert "Not finished" in text
     assert json.loads((tmp_path / "o" / "model.json").read_text())["finished"] is False
+    code, text = imasks(
+        "study", tiny_cells, "--out", tmp_path / "s", "--approaches LDT --seeds 1 --dry-run", FAST
+    )
+    assert code == 0, text
+    assert "holds 3 more approaches or seeds" in text  # FDT, IM, and seed 1
 
 
 @pytest.fixture(scope="module")
