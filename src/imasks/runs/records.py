@@ -12,7 +12,7 @@ from imasks.runs.lost import REMEDY, lost_notes
 from imasks.runs.progress import duration
 from imasks.runs.results import Outcome
 from imasks.runs.run import Run
-from imasks.runs.summary import LOWER, QUALITY, UPPER, Row, Spread, Stage, stages
+from imasks.runs.summary import LOWER, QUALITY, UPPER, Row, Spread, Stage, rows, stages
 from imasks.runs.tables import CONVENTIONS, MISSING, convention_lines, networks_text, span, text
 from imasks.tasks import Binary
 
@@ -103,7 +103,8 @@ def results_markdown(runs: Sequence[Run]) -> str:
     """Write one table a run, and below what its columns mean."""
     parts = ["# Results\n"]
     for run, title in zip(runs, titles_of(runs), strict=True):
-        config = run.config
+        config, found = run.config, run.outcomes()
+        summed = rows(found)
         H, W = config.preparation.size
         score = config.make_task().primary
         seeds = "1 seed" if len(config.seeds) == 1 else f"{len(config.seeds)} seeds"
@@ -111,18 +112,18 @@ def results_markdown(runs: Sequence[Run]) -> str:
             f"## {title}\n\nScore: {score}. {H} x {W} pixels, {networks_text(config)}, preset "
             f"{config.preset}, {config.budget}, {seeds}, {config.device}.\n"
         )
-        parts.append(markdown_table(run.rows()))
-        if endings := endings_list(run.rows()):
+        parts.append(markdown_table(summed))
+        if endings := endings_list(summed):
             parts.append(endings)
-        if every := stages_table(stages(run.outcomes())):
+        if every := stages_table(stages(found)):
             parts.append(f"Every generation, whether or not validation chose it:\n\n{every}")
-        if further := beside_table(run.rows()):
+        if further := beside_table(summed):
             parts.append(f"Other test scores of the same networks:\n\n{further}")
-        if judged := quality_table(run.rows()):
+        if judged := quality_table(summed):
             parts.append(f"Predicted quality of single predictions:\n\n{judged}")
-        if other := conventions_table(run.rows()):
+        if other := conventions_table(summed):
             parts.append(f"Images without foreground:\n\n{other}")
-        if notes := lost_notes(run.outcomes()):
+        if notes := lost_notes(found):
             listed = "".join(f"* {note}\n" for note in notes)
             parts.append(f"Classes that got lost. {REMEDY}\n\n{listed}")
     return "\n".join([*parts, NOTES])
