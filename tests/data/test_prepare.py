@@ -356,6 +356,17 @@ def test_memory_is_what_the_group_may_use(tmp_path, monkeypatch):
     assert memory.memory() == 2**20
 
 
+@pytest.mark.parametrize(("limit", "expected"), [("150000 100000", 2), ("max 100000", 8)])
+def test_cores_are_what_the_group_may_use(tmp_path, monkeypatch, limit, expected):
+    monkeypatch.setattr(memory.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.setattr(memory.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(memory, "_QUOTA", tmp_path / "absent")
+    assert memory.cores() == 8
+    (tmp_path / "cpu.max").write_text(f"{limit}\n")
+    monkeypatch.setattr(memory, "_QUOTA", tmp_path / "cpu.max")
+    assert memory.cores() == expected
+
+
 @pytest.mark.parametrize("fit", ["resize", "tile"])
 def test_a_bad_mask_of_an_unlabeled_image_stops_nothing(tmp_path, fit):
     images = {f"{split}/{n}": _grey(40, 40) for split in ("labeled", "unlabeled") for n in "abc"}

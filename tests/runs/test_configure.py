@@ -151,6 +151,7 @@ def test_another_number_of_workers_goes_on_with_the_runs_threads(
 ):
     monkeypatch.setattr(module, "cores", lambda: 8)
     monkeypatch.setattr("imasks.runs.run.cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     begun = planned(tiny_dataset, tmp_path, dataclasses.replace(tiny, workers=2))
     assert begun.config.threads == 4
     again = planned(tiny_dataset, tmp_path, dataclasses.replace(tiny, workers=1))
@@ -158,6 +159,30 @@ def test_another_number_of_workers_goes_on_with_the_runs_threads(
     # nobody said how many: no more than there are cores for
     nothing_said = dataclasses.replace(tiny, workers=None, start_candidates=5)
     assert default_workers(begun, nothing_said) == 2
+
+
+def test_threads_are_shared_limited_or_given(tiny_dataset, tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr(module, "cores", lambda: 8)
+    two = dataclasses.replace(tiny, workers=2)
+    for limit, given, expected in (
+        ("", None, 4),
+        ("3", None, 3),
+        ("3,2", None, 3),
+        ("16", None, 4),
+        ("no number", None, 4),
+        ("3", 6, 6),
+    ):
+        monkeypatch.setenv("OMP_NUM_THREADS", limit)
+        options = dataclasses.replace(two, threads=given)
+        run = planned(tiny_dataset, tmp_path / f"{limit}{given}", options)
+        assert run.config.threads == expected
+
+
+def test_other_threads_would_change_a_run_that_has_begun(tiny_dataset, tiny_study, tiny):
+    names = tiny_study.config.approaches
+    with pytest.raises(UserError, match="threads: 1 -> 7"):
+        options = dataclasses.replace(tiny, threads=7)
+        planned(tiny_dataset, tiny_study.folder, options, approaches=names)
 
 
 def test_equal_numbers_of_another_type_name_the_same_jobs(tiny_dataset, tmp_path, tiny):

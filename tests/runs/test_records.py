@@ -26,6 +26,19 @@ def test_an_unfinished_approach_says_so(tiny_study):
     assert "IM (not finished) |" in markdown_table(rows)
 
 
+def test_notes_are_on_what_there_is(tiny_study, monkeypatch):
+    text = results_markdown([tiny_study])
+    assert "* **mask**" in text  # of the table of generations
+    for none in ("EvalNets judge", "**empty is 0**", "(ended)", "not finished", "asked for"):
+        assert none not in text
+    undone = replace(tiny_study.outcomes()[2], complete=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(type(tiny_study), "outcomes", lambda run: [undone])
+        text = results_markdown([tiny_study])
+    assert "1 seed asked for, cpu." in text
+    assert "* **(not finished)**" in text
+
+
 def test_several_runs_stand_in_one_csv(tiny_study):
     run = open_run(tiny_study.folder)
     found = list(csv.DictReader(io.StringIO(results_csv([run, run]))))

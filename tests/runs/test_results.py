@@ -20,7 +20,7 @@ from imasks.runs.summary import Row, Spread, gap_closed, rows
 from imasks.runs.tables import convention_lines, results_table, start_note, status_table
 
 
-def outcome(approach, seed, *scores, complete=True):
+def outcome(approach, seed, *scores, complete=True, waits=False):
     steps = tuple(
         Step(
             generation=number,
@@ -49,6 +49,7 @@ def outcome(approach, seed, *scores, complete=True):
         seconds=60.0,
         done=len(steps),
         jobs=4,
+        waits=waits,
     )
 
 
@@ -107,6 +108,23 @@ def test_an_unfinished_approach_says_so():
     assert "IM (1/4 jobs)" in shown
     assert "Not finished" in shown
     assert "no spread" in shown
+
+
+def test_a_start_is_no_result_of_an_approach_that_goes_on():
+    waiting = [outcome("IM", seed, (0.5, 0.4), complete=False, waits=True) for seed in (0, 1)]
+    alone = rows(waiting)[0]
+    assert (alone.waits, alone.test.mean) == (True, 0.4)
+    assert "IM (start only, 2/8 jobs)" in text(results_table([alone], score="iou"))
+    assert "IM (so far its start only) |" in markdown_table([alone])
+    begun = rows([waiting[0], outcome("IM", 1, (0.5, 0.4), (0.6, 0.7))])[0]
+    assert (begun.waits, begun.test.mean, begun.test.count) == (False, 0.7, 1)
+    assert "(not finished)" in markdown_table([begun])
+
+
+def test_seeds_that_differ_in_number_are_told():
+    found = [outcome("LDT", seed, (0.5, 0.5)) for seed in range(3)]
+    found.append(outcome("IM", 0, (0.5, 0.5), (0.6, 0.6)))
+    assert "over 1 to 3 seeds" in text(results_table(rows(found), score="iou"))
 
 
 @pytest.mark.parametrize("compared", [False, True])
@@ -243,7 +261,7 @@ def test_status_shows_what_is_done_and_what_remains(half_run):
     assert state.remaining / 9 < many.waiting < state.remaining
     shown = text(status_table(half_run))
     assert "LDT" in shown
-    assert "IM (4/8 jobs)" in shown
+    assert "IM (start only, 4/8 jobs)" in shown
 
 
 def test_a_job_in_the_middle_is_shown_with_its_share(half_run):

@@ -53,7 +53,13 @@ def outcome(approach, seed, *scores, start=None):
         for number, (val, test) in enumerate(scores)
     )
     chosen = max(steps, key=lambda step: step.val, default=None)
-    return SimpleNamespace(approach=approach, seed=seed, steps=steps, chosen=chosen)
+    return SimpleNamespace(
+        approach=approach,
+        seed=seed,
+        steps=steps,
+        chosen=chosen,
+        waits=len(steps) == 1 and bool(start),
+    )
 
 
 STUDY = [
@@ -62,6 +68,7 @@ STUDY = [
     outcome("IM", 2, start="LDT"),
     outcome("AIM+", 0, (0.5, 0.4), (0.4, 0.6), start="ALDT"),
     outcome("AIM++", 0, (0.5, 0.4), (0.4, 0.6), start="ALDT"),
+    outcome("IM+", 0, (0.5, 0.4), start="LDT"),
     outcome("LDT", 0, (0.5, 0.4)),
     outcome("LDT", 1, (0.5, 0.5)),
     outcome("FDT", 0, (0.5, 0.8)),

@@ -25,6 +25,8 @@ app = typer.Typer(
     "runs/first/report/index.html, and `imasks predict runs/first photos --out predicted`.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # columns of equal rank leave the words a strip
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 

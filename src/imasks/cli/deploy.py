@@ -26,7 +26,10 @@ def export_model(
         ),
     ] = None,
 ) -> None:
-    """Write the ensemble as one file that needs no run folder, and a model card beside it."""
+    """Write the ensemble as one file to use elsewhere.
+
+    It needs no run folder; a model card is written beside it.
+    """
     from imasks.deploy.export import export_model as export
     from imasks.runs.choice import choose
     from imasks.runs.run import open_run

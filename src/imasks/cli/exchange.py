@@ -163,7 +163,10 @@ def export_run(
     scale: Scale = "auto",
     device: Device = "auto",
 ) -> None:
-    """Hand masks, inconsistency masks and qualities of the unlabeled images to another tool."""
+    """Hand masks of the unlabeled images to another tool.
+
+    With inconsistency masks and qualities.
+    """
     from imasks.data.card import shorten
     from imasks.exchange.export import Export, data_for, export
     from imasks.exchange.registry import find_format
@@ -205,7 +208,10 @@ def import_masks(
         bool, typer.Option("--dry-run", help="Say what would be done; do nothing.")
     ] = False,
 ) -> None:
-    """Bring corrected masks back: unlabeled images of a data folder become labeled pairs."""
+    """Bring corrected masks back from another tool.
+
+    Unlabeled images of a data folder become labeled pairs.
+    """
     from imasks.data.card import CARD_NAME, read_card
     from imasks.exchange.back import BackOptions, bring_back
     from imasks.exchange.registry import find_format

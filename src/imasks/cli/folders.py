@@ -22,7 +22,10 @@ def init(
         float, typer.Option(help="Share of the labeled images set aside for testing.")
     ] = 0.0,
 ) -> None:
-    """Turn two plain folders into a data folder, guessing what the masks mean."""
+    """Turn two plain folders into a data folder.
+
+    What the masks mean is guessed, and shown.
+    """
     from imasks.data.scaffold import init_folder
 
     with console.status("reading masks and copying"):
@@ -41,7 +44,7 @@ def init(
 
 
 def check(data: DataFolder) -> None:
-    """Read every file of a data folder and report all that is wrong with it."""
+    """Read a data folder and report all that is wrong with it."""
     from imasks.data.check import check_folder
     from imasks.data.check_report import render
 

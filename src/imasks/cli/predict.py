@@ -41,7 +41,10 @@ def predict(
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Predict masks, inconsistency masks and a table for new images of any size."""
+    """Predict masks, with inconsistency masks and a table.
+
+    For new images of any size.
+    """
     from imasks.data.files import write_text
     from imasks.runs.predictions import common_root, list_inputs, predict_files
 

@@ -17,8 +17,8 @@ from imasks.cli.screen import console, quote, say
 from imasks.prepare.registry import PREPARERS, Option, Preparer, Request
 
 prepare_app = typer.Typer(
-    help="Turn a published data set, as it was downloaded, or your own in another form, into a "
-    "data folder.",
+    help="Turn data in another form into a data folder.\n\n"
+    "A published data set, as it was downloaded, or your own.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

@@ -36,7 +36,9 @@ def review(
     seed: Seed = None,
     device: Device = "auto",
 ) -> None:
-    """Look at the masks of unlabeled images in a browser, the doubtful ones first.
+    """Look through masks in a browser, doubtful ones first.
+
+    They are those of unlabeled images.
 
     Accept, correct or reject them; everything is saved at once in RUN/review, and
     `imasks train DATA --review RUN/review` learns from it.

@@ -27,7 +27,10 @@ def demo(
         "imasks-demo"
     ),
 ) -> None:
-    """Draw small images, train, compare and picture: 3 to 8 minutes, no data needed."""
+    """Train and compare on drawn images: no data needed.
+
+    Draws small images, trains, compares and pictures, in 3 to 8 minutes.
+    """
     from imasks.data.folder import open_dataset
     from imasks.demo import APPROACHES, LABELED, OPTIONS, UNLABELED, draw
 
@@ -86,9 +89,10 @@ def study(
     *,
     options: Options,
 ) -> None:
-    """Train several approaches under the same conditions and compare them.
+    """Train several approaches alike and compare them.
 
-    Starts that approaches share are trained once. Approaches and seeds can be added later.
+    All run under the same conditions. Starts that approaches share are trained once. Approaches
+    and seeds can be added later.
     """
     from imasks.data.folder import open_dataset
     from imasks.runs.configure import asked_for
@@ -102,7 +106,7 @@ def study(
 
 
 def status(run: RunFolder) -> None:
-    """Show how far a run is, what it found so far, and what remains."""
+    """Show how far a run is and what it found so far."""
     from imasks.runs.run import open_run
     from imasks.runs.tables import status_table
 
@@ -123,7 +127,10 @@ def report(
         typer.Option("--out", "-o", help="Where it goes; by default report/ of the one run."),
     ] = None,
 ) -> None:
-    """Redraw page, tables and figures from what is finished, several runs side by side."""
+    """Redraw page, tables and figures of runs.
+
+    From what is finished, of several runs side by side.
+    """
     from imasks.api import report as write
 
     with console.status("drawing"):

@@ -1,5 +1,6 @@
-"""How much memory there is."""
+"""How much memory and how many cores there are."""
 
+import math
 import os
 from pathlib import Path
 
@@ -8,6 +9,7 @@ _LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # version 2
 
 
 def fits_in_memory(size: int, share: float) -> bool:
@@ -28,7 +30,17 @@ def memory() -> int:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Cores that this process may use: those of the machine, or what a container is allowed."""
+    count = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        count = len(os.sched_getaffinity(0))
+    return max(1, min(count, _quota() or count))
+
+
+def _quota() -> int | None:
+    """Processor time that a control group may use, in cores, rounded up; None without a limit."""
+    try:
+        allowed, period = _QUOTA.read_text().split()
+    except (OSError, ValueError):
+        return None
+    return None if allowed == "max" else math.ceil(int(allowed) / int(period))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -107,7 +108,7 @@ def configure(
         how=how,
         ladder=_ladder(dataset, options, how, preparation),
         device=device,
-        threads=_threads(workers_for(options, how, device)),
+        threads=_threads(options, workers_for(options, how, device)),
         review=dataset.review,
         networks=fitted(networks, in_channels=preparation.channels, outputs=outputs),
     )
@@ -150,7 +151,8 @@ def complete(
     begun = None
     if there is not None:
         # other threads sum in another order: the run stays with what it began with
-        config = replace(config, threads=there.threads)
+        if options.threads is None:
+            config = replace(config, threads=there.threads)
         begun = there.networks
     else:
         check_networks(config.networks, size=config.preparation.size, batch=config.how.recipe.batch)
@@ -213,8 +215,12 @@ def workers_for(options: Options, how: Preset, device: str) -> int:
     return min(cores(), max(how.candidates, how.start_candidates))
 
 
-def _threads(workers: int) -> int:
-    return max(1, cores() // workers)
+def _threads(options: Options, workers: int) -> int:
+    if options.threads is not None:
+        return options.threads
+    most = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    share = max(1, cores() // workers)
+    return min(share, int(most)) if most.isdecimal() and int(most) else share
 
 
 def find_device(asked: str) -> str:

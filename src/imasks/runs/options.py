@@ -130,6 +130,12 @@ class Options:
     device: str = _option("auto", "auto, cpu or cuda.")
     precision: str = _option("auto", "auto (measured at the start), float32 or bfloat16.")
     workers: int | None = _option(None, "Processes that train side by side.", least=1)
+    threads: int | None = _option(
+        None,
+        "Threads of each process on the CPU; by default processes share the cores, and "
+        "OMP_NUM_THREADS is the most.",
+        least=1,
+    )
     tensorboard: bool = _option(False, "Show trainings to TensorBoard, in RUN/tensorboard.")
     mlflow: bool = _option(False, "Show trainings to MLflow, wherever it is set up to keep them.")
 

@@ -25,7 +25,7 @@ _CONVENTIONS = tuple(f"{split}_{name}" for split in ("val", "test") for name in 
 _LOST = ("never_predicted", "vanished")
 _QUALITY = tuple(f"quality_{name}" for name in QUALITY.values())
 
-NOTES = f"""\
+_SCORES_NOTE = f"""\
 One network a seed: the best candidate by validation score of the generation with the best
 validation score (columns generation, validation, test). Test images choose nothing.
 
@@ -41,10 +41,17 @@ validation score (columns generation, validation, test). Test images choose noth
 * **by EvalNets**: the share of these that EvalNets saw. They learn beside any budget of steps or
   epochs.
 * **time**: of computing, all seeds, candidates and shared starts counted in.
-* **jobs**: done of all. Where they differ, the approach is not finished: its numbers may change.
+* **jobs**: done of all, those that approaches share counted at each.
+"""
+_UNFINISHED_NOTE = """\
+* **(not finished)**: jobs are left, so numbers may change. Seeds without a generation of the
+  approach's own are left out, unless all are: then **(so far its start only)**.
+"""
+_ENDED_NOTE = """\
 * **(ended)**: some seed had nothing to learn from in some generation, as listed below the table.
   Its generations before count.
-
+"""
+_STAGES_NOTE = """\
 In the table of generations a start stands once, at the first approach that has it:
 
 * **seeds**: that have come so far. Where they differ, means are not over the same seeds.
@@ -52,12 +59,14 @@ In the table of generations a start stands once, at the first approach that has 
   their inconsistency masks, against true masks, which training never sees; - where there are none.
 * **mask**: mean share of the pixels in the inconsistency masks.
 * **kept**: share of the unlabeled images learned with.
-
+"""
+_CONVENTIONS_NOTE = """\
 Images without foreground (binary tasks) have no overlap to measure. **empty is 0**: where there is
 nothing to find and nothing is found, the image scores 0, as published; this score chooses epochs,
 candidates and generations. **empty is 1**: it scores 1, as is usual elsewhere. **without empty**:
 images with nothing to find have no part in the mean, whatever is found in them.
-
+"""
+_QUALITY_NOTE = """\
 Quality is the score that a single prediction may be expected to reach: EvalNets judge what the
 ensemble of the chosen generation says of an image, and their scores are calibrated on the
 validation images. Its table compares it with the true scores of the test images.
@@ -100,33 +109,43 @@ def results_csv(runs: Sequence[Run]) -> str:
 
 
 def results_markdown(runs: Sequence[Run]) -> str:
-    """Write one table a run, and below what its columns mean."""
+    """Write the tables of every run, and below what their columns mean."""
     parts = ["# Results\n"]
+    told: dict[str, None] = {}  # notes on what there is, in order
     for run, title in zip(runs, titles_of(runs), strict=True):
         config, found = run.config, run.outcomes()
         summed = rows(found)
         H, W = config.preparation.size
         score = config.make_task().primary
         seeds = "1 seed" if len(config.seeds) == 1 else f"{len(config.seeds)} seeds"
+        unfinished = not all(row.complete for row in summed)
+        told |= dict.fromkeys((_SCORES_NOTE, _UNFINISHED_NOTE)[: 1 + unfinished])
         parts.append(
             f"## {title}\n\nScore: {score}. {H} x {W} pixels, {networks_text(config)}, preset "
-            f"{config.preset}, {config.budget}, {seeds}, {config.device}.\n"
+            f"{config.preset}, {config.budget}, {seeds}{' asked for' if unfinished else ''}, "
+            f"{config.device}.\n"
         )
         parts.append(markdown_table(summed))
         if endings := endings_list(summed):
             parts.append(endings)
+            told[_ENDED_NOTE] = None
         if every := stages_table(stages(found)):
             parts.append(f"Every generation, whether or not validation chose it:\n\n{every}")
+            told[_STAGES_NOTE] = None
         if further := beside_table(summed):
             parts.append(f"Other test scores of the same networks:\n\n{further}")
         if judged := quality_table(summed):
             parts.append(f"Predicted quality of single predictions:\n\n{judged}")
+            told[_QUALITY_NOTE] = None
         if other := conventions_table(summed):
             parts.append(f"Images without foreground:\n\n{other}")
+            told[_CONVENTIONS_NOTE] = None
         if notes := lost_notes(found):
             listed = "".join(f"* {note}\n" for note in notes)
             parts.append(f"Classes that got lost. {REMEDY}\n\n{listed}")
-    return "\n".join([*parts, NOTES])
+    first = (_SCORES_NOTE, _UNFINISHED_NOTE, _ENDED_NOTE)  # one list: no empty lines between
+    of_scores = "".join(note for note in first if note in told)
+    return "\n".join([*parts, of_scores, *(note for note in told if note not in first)])
 
 
 def titles_of(runs: Sequence[Run]) -> list[str]:
@@ -232,6 +251,8 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def named(row: Row) -> str:
     """Name an approach, and say whether it is not finished or ended early."""
+    if row.waits:
+        return f"{row.approach} (so far its start only)"
     if not row.complete:
         return f"{row.approach} (not finished)"
     return f"{row.approach} (ended)" if row.ended else row.approach

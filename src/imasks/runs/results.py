@@ -113,6 +113,8 @@ class Outcome:
         done: jobs done.
         jobs: all of its jobs; without those after its ending, if it has one.
         ended: why it ended before its last generation; None where it did not.
+        waits: whether it has no generation of its own yet and is to have some: what is known of it
+            then is the start's, which other approaches share.
     """
 
     approach: str
@@ -123,6 +125,7 @@ class Outcome:
     done: int
     jobs: int
     ended: Ending | None = None
+    waits: bool = False
 
     @property
     def chosen(self) -> Step | None:
@@ -202,6 +205,7 @@ def _outcome(line: Line, store: Store, task: Task) -> Outcome:
     ]
     wanted = attainable(jobs, store)
     done = sum(store.done(job) for job in wanted)
+    ended = _ending(line, store)
     return Outcome(
         approach=line.approach.name,
         seed=line.seed,
@@ -210,7 +214,8 @@ def _outcome(line: Line, store: Store, task: Task) -> Outcome:
         seconds=sum(seconds.values()),
         done=done,
         jobs=len(wanted),
-        ended=_ending(line, store),
+        ended=ended,
+        waits=len(steps) <= 1 < len(line.generations) and ended is None,
     )
 
 

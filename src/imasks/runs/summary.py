@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
+from typing import TypedDict
 
 from imasks.runs.results import Outcome, Step
 
@@ -72,6 +73,8 @@ class Row:
         seconds: computing time of all seeds.
         complete: whether every seed is finished.
         progress: "jobs done / jobs".
+        waits: whether no seed has a generation of the approach's own yet and is to have some: all
+            numbers are its start's. Otherwise seeds that wait are left out.
         ended: how seeds ended before their last generation, one sentence each, with the seed.
     """
 
@@ -88,6 +91,7 @@ class Row:
     seconds: float
     complete: bool
     progress: str
+    waits: bool = False
     ended: tuple[str, ...] = ()
     evalnet_share: float | None = None
     quality: Mapping[str, Spread] = field(default_factory=dict)
@@ -132,12 +136,12 @@ def stages(found: Iterable[Outcome]) -> list[Stage]:
     A start is listed once: for the approach that is nothing else, or the first that has it.
     """
     found = list(found)
-    lower, upper = (_tested(name, found) for name in (LOWER, UPPER))
+    lower, upper = (_scores(_chosen(name, found)) for name in (LOWER, UPPER))
     made: list[Stage] = []
     listed = [
         frozenset(o.steps[0].network for o in found if o.approach == name and o.steps)
         for name in dict.fromkeys(one.approach for one in found)
-        if max(len(one.steps) for one in found if one.approach == name) == 1
+        if all(len(o.steps) <= 1 and not o.waits for o in found if o.approach == name)
     ]
     for name in dict.fromkeys(one.approach for one in found):
         mine = [one for one in found if one.approach == name]
@@ -146,20 +150,16 @@ def stages(found: Iterable[Outcome]) -> list[Stage]:
             by_seed = {o.seed: s for o in mine for s in o.steps if s.generation == number}
             steps = list(by_seed.values())
             networks = frozenset(step.network for step in steps)
-            if len(numbers) > 1 and any(networks <= one for one in listed):
+            has_more = len(numbers) > 1 or any(one.waits for one in mine)
+            if has_more and any(networks <= one for one in listed):
                 continue
             listed.append(networks)
-            tests = _scores(by_seed)
             made.append(
                 Stage(
                     approach=name,
                     generation=number,
                     networks=networks,
-                    val=Spread.of(step.val for step in steps),
-                    test=Spread.of(tests.values()),
-                    ensemble_test=Spread.of(step.ensemble_test for step in steps),
-                    to_lower=None if name == LOWER else paired(tests, lower),
-                    gap=gap_closed(tests, lower, upper),
+                    **_measured(name, by_seed, lower, upper),
                     pseudo_label_score=Spread.of(step.pseudo_label_score for step in steps),
                     im_share=Spread.of(step.im_share for step in steps),
                     kept=Spread.of(step.kept for step in steps),
@@ -207,17 +207,14 @@ def gap_closed(
 
 def _row(name: str, found: list[Outcome]) -> Row:
     mine = [one for one in found if one.approach == name]
-    chosen = [one.chosen for one in mine if one.chosen is not None]
+    by_seed = _chosen(name, found)
+    lower, upper = (_scores(_chosen(one, found)) for one in (LOWER, UPPER))
+    chosen = list(by_seed.values())
     shares = [step.evalnet_share for step in chosen if step.evalnet_share is not None]
-    tests, lower, upper = (_tested(one, found) for one in (name, LOWER, UPPER))
     return Row(
         approach=name,
         generation=tuple(step.generation for step in chosen),
-        val=Spread.of(step.val for step in chosen),
-        test=Spread.of(tests.values()),
-        ensemble_test=Spread.of(step.ensemble_test for step in chosen),
-        to_lower=None if name == LOWER else paired(tests, lower),
-        gap=gap_closed(tests, lower, upper),
+        **_measured(name, by_seed, lower, upper),
         parameters=tuple(step.parameters for step in chosen),
         steps=tuple(step.steps for step in chosen),
         images_seen=tuple(step.images_seen for step in chosen if step.images_seen is not None),
@@ -225,11 +222,36 @@ def _row(name: str, found: list[Outcome]) -> Row:
         seconds=sum(one.seconds for one in mine),
         complete=all(one.complete for one in mine),
         progress=f"{sum(one.done for one in mine)}/{sum(one.jobs for one in mine)}",
+        waits=bool(chosen) and all(one.waits for one in mine),
         ended=tuple(f"seed {one.seed} {one.ended}" for one in mine if one.ended),
         quality=_by_name([step.quality for step in chosen]),
         conventions=_by_name([step.conventions for step in chosen]),
         beside=_by_name([step.beside for step in chosen]),
     )
+
+
+class _Measured(TypedDict):
+    """What rows and stages say alike."""
+
+    val: Spread | None
+    test: Spread | None
+    ensemble_test: Spread | None
+    to_lower: Spread | None
+    gap: float | None
+
+
+def _measured(
+    name: str, steps: Mapping[int, Step], lower: Mapping[int, float], upper: Mapping[int, float]
+) -> _Measured:
+    """Summarise an approach's steps, one a seed, beside the bounds' test scores by seed."""
+    tests = _scores(steps)
+    return {
+        "val": Spread.of(step.val for step in steps.values()),
+        "test": Spread.of(tests.values()),
+        "ensemble_test": Spread.of(step.ensemble_test for step in steps.values()),
+        "to_lower": None if name == LOWER else paired(tests, lower),
+        "gap": gap_closed(tests, lower, upper),
+    }
 
 
 def _by_name(
@@ -240,9 +262,13 @@ def _by_name(
     return {name: spread for name, spread in spreads.items() if spread is not None}
 
 
-def _tested(name: str, found: list[Outcome]) -> dict[int, float]:
-    """Test scores of an approach's chosen generations by seed."""
-    return _scores({one.seed: one.chosen for one in found if one.approach == name and one.chosen})
+def _chosen(name: str, found: Iterable[Outcome]) -> dict[int, Step]:
+    """The chosen generations of an approach by seed, without those that wait unless all do."""
+    mine = [one for one in found if one.approach == name]
+    begun = [one for one in mine if not one.waits]
+    if not any(one.chosen for one in begun):
+        begun = mine
+    return {one.seed: one.chosen for one in begun if one.chosen is not None}
 
 
 def _scores(steps: Mapping[int, Step]) -> dict[int, float]:

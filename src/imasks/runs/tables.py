@@ -53,11 +53,9 @@ def results_table(rows: Sequence[Row], *, score: str) -> RenderableType:
             MISSING if row.gap is None else f"{row.gap:.0%}",
             duration(row.seconds).replace(" ", ""),
         )
-    seeds = max((row.val.count for row in rows if row.val), default=0)
-    spread = f"mean±deviation over {seeds} seeds; " if seeds > 1 else "one seed: no spread; "
     notes = [
-        f"{spread}gen.: generation with the best validation score; ensemble: test score of its "
-        "best networks together;",
+        f"{spread_text(rows)}; gen.: generation with the best validation score; ensemble: test "
+        "score of its best networks together;",
         f"gap: closed from {LOWER} to {UPPER}, (x - {LOWER}) / ({UPPER} - {LOWER}) of the mean "
         "test scores; time: of computing, shared starts counted in.",
     ]
@@ -81,7 +79,9 @@ def results_table(rows: Sequence[Row], *, score: str) -> RenderableType:
 
 def _name(row: Row) -> str:
     ended = " (ended)" if row.ended else ""
-    return f"{row.approach}{ended}" if row.complete else f"{row.approach} ({row.progress} jobs)"
+    if row.complete:
+        return f"{row.approach}{ended}"
+    return f"{row.approach} ({'start only, ' if row.waits else ''}{row.progress} jobs)"
 
 
 def _beside_table(rows: Sequence[Row]) -> RenderableType:
@@ -196,6 +196,15 @@ def plan_table(run: Run, times: Mapping[str, float], *, workers: int) -> Rendera
             str(len(jobs)),
             str(len(unfinished(jobs, run.store))),
         )
+    jobs = in_order(run.plan.targets)
+    table.add_row(
+        "together, shared jobs once",
+        *(str(len(config.seeds)), ""),
+        str(sum(job.kind in NETWORKS for job in jobs)),
+        str(len(jobs)),
+        str(len(unfinished(jobs, run.store))),
+        style="bold",
+    )
     pixels = f"{H} x {W} pixels ({config.preparation.fit})"
     images = ", ".join(f"{count} {split}" for split, count in config.images.items())
     low, high = config.ladder.thresholds
@@ -266,6 +275,14 @@ def status_table(run: Run) -> RenderableType:
             parts.append(Text(f"  failed: {job.label}: {error['message']}", style="red"))
     parts.append(results_table(run.rows(), score=run.config.make_task().primary))
     return Group(*parts)
+
+
+def spread_text(rows: Sequence[Row]) -> str:
+    """Say what stands behind ± in these rows, or that nothing does."""
+    counts = [row.val.count for row in rows if row.val]
+    if max(counts, default=0) <= 1:
+        return "one seed: no spread"
+    return f"mean ± deviation over {span(counts).replace('-', ' to ')} seeds"
 
 
 def text(spread: Spread | None) -> str:

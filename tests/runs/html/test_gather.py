@@ -121,7 +121,8 @@ def test_levels_of_deep_images_are_told(study):
 def test_what_is_not_finished_says_so(study):
     undo(study, line_of(study, "IM").generations[1].rank)
     found = only(study)
-    assert "IM (not finished)" in [row[0] for row in found.scores.rows]
+    assert "IM (so far its start only)" in [row[0] for row in found.scores.rows]
+    assert "LDT is best on the validation images" in found.summary
     assert any(text.startswith("Not finished: IM (") for text in texts(found))
 
 

@@ -50,8 +50,7 @@ def ranking(run: Run, title: str) -> Ranking | None:
     """
     found: dict[str, list[float]] = {}
     for one in run.outcomes():
-        test = one.steps[-1].test if one.complete and one.steps else None
-        if test is not None and not math.isnan(test):
+        if one.complete and one.steps and (test := _known(one.steps[-1].test)) is not None:
             found.setdefault(one.approach, []).append(test)
     if len(found) < 2:
         return None
@@ -142,7 +141,7 @@ def contest(run: Run) -> Contest | None:
 
     None where either is missing, and where images are shown in tiles: a tile is not what is scored.
     """
-    rows = {row.approach: row for row in run.rows() if row.val is not None}
+    rows = {row.approach: row for row in run.rows() if row.val is not None and not row.waits}
     lines = [line for line in run.plan.lines if line.approach.name in rows]
     full = _best([line for line in lines if line.approach.truth == "all"], rows)
     other = _best(
@@ -196,13 +195,19 @@ def _panel(run: Run, title: str, ylabel: str, curves: Sequence[Curve]) -> Panel 
 
 
 def curves_of(run: Run, value: Callable[[Step], float | None]) -> list[Curve]:
-    """Read a number of every approach over generations, with its spread over seeds."""
+    """Read a number of every approach over generations, with its spread over seeds.
+
+    Approaches of which only the start is finished are left out, unless there are no others.
+    """
     levels = {line.approach.name for line in run.plan.lines if line.approach.start is None}
     found: dict[str, dict[int, list[float]]] = {}
-    for one in run.outcomes():
+    outcomes = run.outcomes()
+    begun = {one.approach for one in outcomes if not one.waits}
+    for one in outcomes:
+        if begun and one.approach not in begun:
+            continue  # nothing but a start, which others show
         for step in one.steps:
-            known = value(step)
-            if known is not None and not math.isnan(known):
+            if (known := _known(value(step))) is not None:
                 generations = found.setdefault(one.approach, {})
                 generations.setdefault(step.generation, []).append(known)
     return [
@@ -217,6 +222,10 @@ def curves_of(run: Run, value: Callable[[Step], float | None]) -> list[Curve]:
         )
         for name, generations in found.items()
     ]
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value
 
 
 def _labelled(run: Run, line: Line) -> list[tuple[int, Job]]:

@@ -94,7 +94,10 @@ def _failed(known: Known) -> Iterator[Advice]:
 def _unfinished(known: Known) -> Iterator[Advice]:
     open_ = [row for row in known.rows if not row.complete]
     if open_:
-        names = listed(f"{row.approach} ({row.progress} jobs)" for row in open_)
+        named = [f"{row.approach} ({row.progress} jobs)" for row in open_]
+        most = named[:MOST_NAMED]
+        names = listed(named) if len(named) == len(most) else f"{len(named)} of {len(known.rows)} "
+        names += "" if len(named) == len(most) else f"approaches, {', '.join(most)} and others"
         yield Advice(text=f"Not finished: {names}. Numbers may change.", remedy=known.again)
 
 

@@ -115,7 +115,8 @@ def best_of(run: Run, rows: Sequence[Row]) -> Chosen | None:
     usable = [row for row in scored if not find_approach(row.approach).needs_truth]
     best = max(
         usable or scored,
-        key=lambda row: sortable(row.val.mean) if row.val else -math.inf,
+        # of equals one that is done: others have nothing but their start, which may be the same
+        key=lambda row: (sortable(row.val.mean) if row.val else -math.inf, not row.waits),
         default=None,
     )
     return None if best is None else choose(run, approach=best.approach)

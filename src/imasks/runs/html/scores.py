@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from imasks.approaches.recipes import find_approach
 from imasks.jobs import in_order
 from imasks.runs.figures import sources
 from imasks.runs.figures.lines import Panel, describe
@@ -18,15 +19,14 @@ from imasks.runs.progress import duration
 from imasks.runs.records import named
 from imasks.runs.run import Run
 from imasks.runs.summary import LOWER, UPPER, Row
-from imasks.runs.tables import CONVENTIONS, MISSING, convention_lines, span, text
+from imasks.runs.tables import CONVENTIONS, MISSING, convention_lines, span, spread_text, text
 
+MOST_NAMED = 5  # approaches in one sentence
 DOTS = 1000  # points of a scatter chart, at most
 
 
 def score_table(rows: Sequence[Row], *, score: str) -> Table:
     """One line an approach; unfinished ones say so."""
-    seeds = max((row.val.count for row in rows if row.val), default=0)
-    spread = f"mean ± deviation over {seeds} seeds" if seeds > 1 else "one seed: no spread"
     columns, cells = _known(
         (
             *("approach", "generation", "validation", "test", "ensemble", f"to {LOWER}", "gap"),
@@ -35,7 +35,7 @@ def score_table(rows: Sequence[Row], *, score: str) -> Table:
         [_cells(row) for row in rows],
     )
     return Table(
-        caption=f"{score}, one network a seed ({spread})",
+        caption=f"{score}, one network a seed ({spread_text(rows)})",
         columns=columns,
         rows=cells,
         notes=(
@@ -47,7 +47,8 @@ def score_table(rows: Sequence[Row], *, score: str) -> Table:
             "error.",
             f"gap: closed from {LOWER} to {UPPER}, (x - {LOWER}) / ({UPPER} - {LOWER}).",
             "time: of computing, all seeds, candidates and shared starts counted in. images seen: "
-            "by the network and all that had a part in its pseudo-labels.",
+            "by the network and all that had a part in its pseudo-labels. jobs: done of all, those "
+            "that approaches share counted at each.",
             *(f"{row.approach}, {one}." for row in rows for one in row.ended),
         ),
     )
@@ -171,10 +172,19 @@ def summary_of(run: Run, rows: Sequence[Row], best: str | None) -> str:
         sentence += f", {row.to_lower.as_difference()} to {LOWER}"
     if row.gap is not None and row.approach not in (LOWER, UPPER):
         sentence += f", {row.gap:.0%} of the way from {LOWER} to {UPPER}"
-    unfinished = [one.approach for one in rows if not one.complete]
-    more = f" Not finished: {listed(unfinished)}; numbers may change." if unfinished else ""
+    if any(find_approach(one.approach).needs_truth for one in rows):
+        sentence += " (yardsticks that need the unlabeled images' true masks aside)"
+    more = _unfinished(rows)
     seconds = f" {duration(_computing(run))} of computing."
     return f"{sentence}.{more}{seconds}"
+
+
+def _unfinished(rows: Sequence[Row]) -> str:
+    names = [row.approach for row in rows if not row.complete]
+    if not names:
+        return ""
+    what = listed(names) if len(names) <= MOST_NAMED else f"{len(names)} of {len(rows)} approaches"
+    return f" Not finished: {what}; numbers may change."
 
 
 def _spread_note(panel: Panel) -> str:
