@@ -126,7 +126,7 @@ def test_study_compares_and_marks_what_is_missing(imasks, tiny_cells, tmp_path):
         "study", tiny_cells, "--out", tmp_path / "s", "--approaches LDT,FDT,IM --seeds 2", FAST
     )
     assert code == 0, text
-    assert "mean±deviation over 2 seeds" in text
+    assert "mean ± deviation over 2 seeds" in text
     next((tmp_path / "s").glob("jobs/*/done.json")).unlink()
     code, text = imasks("status", tmp_path / "s")
     assert code == 0

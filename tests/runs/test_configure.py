@@ -180,8 +180,8 @@ def test_threads_are_shared_limited_or_given(tiny_dataset, tmp_path, tiny, monke
 
 def test_other_threads_would_change_a_run_that_has_begun(tiny_dataset, tiny_study, tiny):
     names = tiny_study.config.approaches
+    options = dataclasses.replace(tiny, threads=7)
     with pytest.raises(UserError, match="threads: 1 -> 7"):
-        options = dataclasses.replace(tiny, threads=7)
         planned(tiny_dataset, tiny_study.folder, options, approaches=names)
 
 
