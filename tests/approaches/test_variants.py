@@ -29,6 +29,8 @@ def test_what_is_said_is_changed_and_nothing_else():
     said = {
         "im-input": "black",
         "im-label": "mean",
+        "im-erode": "3",
+        "im-dilate": "0",
         "filter": "on",
         "models": "3",
         "views": "5",
@@ -44,11 +46,8 @@ def test_what_is_said_is_changed_and_nothing_else():
     assert (policy.input, policy.label, policy.filter) == ("black", "mean", True)
     assert (new.models, new.views, new.thresholds) == (3, 5, "ladder")
     assert (new.budget, new.sampling, new.class_weights) == ("equal-steps", "balanced", "balanced")
-    assert (new.recipe, new.candidates, policy.morphology) == (
-        how.recipe,
-        how.candidates,
-        how.policy.morphology,
-    )
+    assert (policy.morphology.erode, policy.morphology.dilate) == (3, 0)
+    assert (new.recipe, new.candidates) == (how.recipe, how.candidates)
     assert varied(how, ()) == how
 
 
@@ -60,6 +59,8 @@ def test_what_is_said_is_changed_and_nothing_else():
         ("IM models=0", "whole number"),
         ("IM models=", "NAME=VALUE"),
         ("IM filter=maybe", "on or off"),
+        ("IM im-erode=2", "0 or an odd number"),
+        ("IM im-dilate=-3", "0 or an odd number"),
         ("IM steps=100", "options of the whole study"),
         ("models=3 IM", "NAME=VALUE"),
         ("IM models=2 models=3", "twice"),

@@ -100,7 +100,13 @@ def test_seeds_are_checked(tiny_dataset, tmp_path, tiny, seeds, says):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"ladder": "moon"}, {"precision": "half"}, {"size": (30, 32)}, {"models": 9}],
+    [
+        {"ladder": "moon"},
+        {"precision": "half"},
+        {"size": (30, 32)},
+        {"models": 9},
+        {"im_erode": 2},
+    ],
 )
 def test_a_wrong_option_leaves_no_folder(tiny_dataset, tmp_path, tiny, wrong):
     with pytest.raises(UserError):

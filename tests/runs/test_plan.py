@@ -250,6 +250,7 @@ def test_pairs_are_counted_as_they_are_put_together(preset, name):
 
 def test_settings_of_an_approach_change_its_generations_and_share_its_start():
     names = ["IM", "IM im-label=mean", "IM models=3", "IM im-input=black im-label=ignore"]
+    names.append("IM im-erode=3")
     by_name = lines("default", approaches=names)
     assert list(by_name) == names
     plain = by_name["IM"].generations
@@ -259,6 +260,8 @@ def test_settings_of_an_approach_change_its_generations_and_share_its_start():
         assert not {job.key for job in first.fits} & {job.key for job in plain[1].fits}
     assert by_name["IM models=3"].how.models == 3
     assert by_name["IM im-label=mean"].generations[1].label.params["extra"] == "mean"
+    smaller = by_name["IM im-erode=3"].generations[1].label.params
+    assert smaller["morphology"] == {"erode": 3, "dilate": 0}
     assert by_name["IM im-input=black im-label=ignore"].generations[1].fits[0].params[
         "policy"
     ] == asdict(Policy(input="black", label="ignore", filter=False))

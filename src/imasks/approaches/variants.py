@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -44,21 +44,26 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _side(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and (int(text) == 0 or int(text) % 2)):
+        raise ValueError("0 or an odd number of pixels")
+    return int(text)
+
+
 _Reader = Callable[[str], Any]  # raises ValueError with what is allowed
-_POLICY: Mapping[str, tuple[str, _Reader]] = {
-    "im-input": ("input", _one_of(InputPolicy)),
-    "im-label": ("label", _one_of(LabelPolicy)),
-    "filter": ("filter", _switch),
+_ALL: Mapping[str, tuple[tuple[str, ...], _Reader]] = {  # where in a preset it stands
+    "im-input": (("policy", "input"), _one_of(InputPolicy)),
+    "im-label": (("policy", "label"), _one_of(LabelPolicy)),
+    "im-erode": (("policy", "morphology", "erode"), _side),
+    "im-dilate": (("policy", "morphology", "dilate"), _side),
+    "filter": (("policy", "filter"), _switch),
+    "models": (("models",), _count),
+    "views": (("views",), _count),
+    "thresholds": (("thresholds",), _one_of(Thresholds)),
+    "budget": (("budget",), _one_of(Budget)),
+    "sampling": (("sampling",), _one_of(Sampling)),
+    "class-weights": (("class_weights",), _one_of(ClassWeights)),
 }
-_PRESET: Mapping[str, tuple[str, _Reader]] = {
-    "models": ("models", _count),
-    "views": ("views", _count),
-    "thresholds": ("thresholds", _one_of(Thresholds)),
-    "budget": ("budget", _one_of(Budget)),
-    "sampling": ("sampling", _one_of(Sampling)),
-    "class-weights": ("class_weights", _one_of(ClassWeights)),
-}
-_ALL = {**_POLICY, **_PRESET}
 SETTINGS = tuple(_ALL)
 
 
@@ -110,8 +115,13 @@ def varied(how: Preset, changes: Changes) -> Preset:
     Raises:
         UserError: the result cannot be trained, see :class:`imasks.approaches.presets.Preset`.
     """
-    policy, preset = (
-        {table[key][0]: table[key][1](value) for key, value in changes if key in table}
-        for table in (_POLICY, _PRESET)
-    )
-    return replace(how, policy=replace(how.policy, **policy), **preset)
+    for key, value in changes:
+        place, read = _ALL[key]
+        how = _put(how, place, read(value))
+    return how
+
+
+def _put(record: Any, place: Sequence[str], value: Any) -> Any:
+    """Replace one value in nested data classes."""
+    name, *rest = place
+    return replace(record, **{name: _put(getattr(record, name), rest, value) if rest else value})

@@ -281,6 +281,10 @@ def _preset(options: Options, *, others: bool) -> Preset:
             input=_choice("im_input", options.im_input, get_args(InputPolicy)),
             label=_choice("im_label", options.im_label, get_args(LabelPolicy)),
             filter=options.filter,
+            morphology=replace(
+                preset.policy.morphology,
+                **_given(erode=options.im_erode, dilate=options.im_dilate),
+            ),
         ),
     )
     changes = _given(

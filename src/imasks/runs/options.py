@@ -112,6 +112,12 @@ class Options:
         "'mean' probability, or the decision it leads to, 'weigh'ed by how sure it is; 'rare': "
         "ignore all but classes that would get lost (multiclass); 'soft': the mean everywhere.",
     )
+    im_erode: int | None = _option(
+        None,
+        "Make inconsistency masks smaller: side of the square, odd, in pixels; 0: off.",
+        least=0,
+    )
+    im_dilate: int | None = _option(None, "Then make them larger, likewise.", least=0)
     thresholds: str | None = _option(
         None,
         "Of EvalNet's scores: 'auto' finds them without true masks, 'ladder' takes those published "
