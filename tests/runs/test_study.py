@@ -168,6 +168,18 @@ def test_predicted_quality_is_what_the_quality_job_said(study, tmp_path):
     assert plain(read_image(inputs[0])).quality is None
 
 
+def test_the_csv_has_the_copies_that_were_shown(study):
+    rows = list(csv.DictReader(io.StringIO(results_csv([study]))))
+    found = {(row["approach"], int(row["generation"])): row["copies"] for row in rows}
+    for line in study.plan.lines:
+        for generation in line.generations:
+            said = found[line.approach.name, generation.number]
+            if generation.grade is None:
+                assert said == ""
+            else:
+                assert float(said) == study.store.result(generation.grade)["copies"] >= 1
+
+
 def test_the_report_says_how_good_predicted_quality_is(study):
     text = results_markdown([study])
     table = text[text.index("Predicted quality") :]
