@@ -49,6 +49,7 @@ def outcome(approach, seed, *scores, start=None):
             pseudo_label_score=float("nan"),
             im_share=None,
             kept=None,
+            seconds=60.0 * (number + 1),
         )
         for number, (val, test) in enumerate(scores)
     )
@@ -82,6 +83,7 @@ def test_generations_are_summarised_whether_or_not_validation_chose_them():
     assert by["IM", 1].gap == pytest.approx(0.5)  # of seed 0 alone, which has all three
     assert (by["IM", 2].test.count, by["IM", 2].gap) == (1, pytest.approx(0.75))
     assert by["LDT", 0].to_lower is None
+    assert [by["IM", number].seconds for number in (1, 2)] == [120, 180]
 
 
 def test_a_start_is_listed_once_whatever_others_score():

@@ -59,6 +59,7 @@ In the table of generations a start stands once, at the first approach that has 
   their inconsistency masks, against true masks, which training never sees; - where there are none.
 * **mask**: mean share of the pixels in the inconsistency masks.
 * **kept**: share of the unlabeled images learned with.
+* **time**: of computing up to there, one seed (mean), all candidates and the start counted in.
 """
 _CONVENTIONS_NOTE = """\
 Images without foreground (binary tasks) have no overlap to measure. **empty is 0**: where there is
@@ -180,7 +181,7 @@ def stages_table(found: Sequence[Stage]) -> str:
         return ""
     names = (
         *("approach", "generation", "seeds", "validation", "test", "ensemble", f"to {LOWER}"),
-        *("gap", "labels", "mask", "kept"),
+        *("gap", "labels", "mask", "kept", "time"),
     )
     lines = [names, ("---", *["---:"] * (len(names) - 1))]
     lines += [
@@ -192,6 +193,7 @@ def stages_table(found: Sequence[Stage]) -> str:
             MISSING if one.to_lower is None else one.to_lower.as_difference(),
             MISSING if one.gap is None else f"{one.gap:.0%}",
             *(text(share) for share in (one.pseudo_label_score, one.im_share, one.kept)),
+            duration(one.seconds),
         )
         for one in found
     ]

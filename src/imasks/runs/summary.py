@@ -115,6 +115,8 @@ class Stage:
         pseudo_label_score: see :class:`imasks.runs.results.Step`.
         im_share: of the pixels that the inconsistency masks take, likewise.
         kept: of the unlabeled images learned with, likewise.
+        seconds: of computing up to here, all candidates and the start counted in, the mean of the
+            seeds.
     """
 
     approach: str
@@ -128,6 +130,7 @@ class Stage:
     pseudo_label_score: Spread | None
     im_share: Spread | None
     kept: Spread | None
+    seconds: float
 
 
 def stages(found: Iterable[Outcome]) -> list[Stage]:
@@ -163,6 +166,7 @@ def stages(found: Iterable[Outcome]) -> list[Stage]:
                     pseudo_label_score=Spread.of(step.pseudo_label_score for step in steps),
                     im_share=Spread.of(step.im_share for step in steps),
                     kept=Spread.of(step.kept for step in steps),
+                    seconds=fmean(step.seconds for step in steps),
                 )
             )
     return made

@@ -17,6 +17,7 @@ from imasks.runs.run import open_run
 ALL = (
     "scores",
     "ranking",
+    "score_over_time",
     "im_size",
     "mask_creation",
     "generations_im",
@@ -66,7 +67,7 @@ def test_figures_come_as_far_as_the_run_has(study):
     panel = sources.score_panel(study, "cells")
     assert {curve.name for curve in panel.curves} == {"LDT", "FDT"}
     undo(study, im.generations[1].label)
-    assert names(study) == ["scores", "ranking"]
+    assert names(study) == ["scores", "ranking", "score_over_time"]
     undo(study, *(line.generations[0].rank for line in study.plan.lines))
     assert names(study) == []
     assert write_figures(iter([]), study.folder) is None
@@ -156,7 +157,7 @@ def test_predicted_scores_are_drawn_where_a_job_left_them(study):
 
 def test_several_runs_share_the_main_diagram(study):
     drawn = [one.name for one in figures_of([study, study], ["a", "b"])]
-    together = ["scores", "ranking", "im_size"]
+    together = ["scores", "ranking", "score_over_time", "im_size"]
     own = [name for name in ALL if name not in together]
     assert drawn == [*together, *(f"{run}/{name}" for run in "ab" for name in own)]
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from imasks.jobs import Job, in_order
 from imasks.labelling.agree import Morphology
 from imasks.labelling.labellers import PseudoLabels, load_pseudo_labels
 from imasks.models.weights import load_network
+from imasks.runs.figures.effort import Effort, Race
 from imasks.runs.figures.lines import Curve, Panel
 from imasks.runs.figures.masks import Course, Labelled, Rivals, Voted
 from imasks.runs.figures.painting import spread_of
@@ -61,6 +63,48 @@ def ranking(run: Run, title: str) -> Ranking | None:
         seeds=len(run.config.seeds),
         bounds=(LOWER, UPPER),
     )
+
+
+def races(runs: Sequence[Run], titles: Sequence[str]) -> list[Race]:
+    """Read test scores over computing time from finished seeds, a race for each data set.
+
+    Runs on one data set (other presets, sizes or budgets) compete in one race.
+    """
+    grouped: dict[tuple[str, str], list[tuple[Run, str]]] = {}
+    for run, title in zip(runs, titles, strict=True):
+        key = run.config.title, run.config.make_task().primary
+        grouped.setdefault(key, []).append((run, title))
+    found = []
+    for (data, primary), group in grouped.items():
+        presets = [run.config.preset for run, _ in group]
+        apart = presets if len(set(presets)) == len(group) else [title for _, title in group]
+        efforts = [
+            replace(one, name=f"{one.name}, {what}" if len(group) > 1 else one.name)
+            for (run, _), what in zip(group, apart, strict=True)
+            for one in _efforts(run)
+        ]
+        if len(efforts) > 1:
+            label = f"test {score_name(primary)}"
+            found.append(Race(title=data, ylabel=label, efforts=tuple(efforts)))
+    return found
+
+
+def _efforts(run: Run) -> Iterator[Effort]:
+    """Read what every approach reached after which time, from the seeds that are finished."""
+    complete = [one for one in run.outcomes() if one.complete]
+    for name in dict.fromkeys(one.approach for one in complete):
+        steps: dict[int, list[Step]] = {}
+        for one in complete:
+            for step in one.steps if one.approach == name else ():
+                if _known(step.test) is not None:
+                    steps.setdefault(step.generation, []).append(step)
+        points = [
+            (fmean(step.seconds for step in found), spread)
+            for _, found in sorted(steps.items())
+            if (spread := Spread.of(step.test for step in found)) is not None
+        ]
+        if points:
+            yield Effort(name=name, points=tuple(points))
 
 
 def size_panel(run: Run, title: str) -> Panel | None:

@@ -16,6 +16,7 @@ from imasks.jobs import write_atomic
 from imasks.labelling.agree import cut_region, inconsistency
 from imasks.runs.colors import class_colors
 from imasks.runs.figures import sources
+from imasks.runs.figures.effort import describe_effort, effort_figure
 from imasks.runs.figures.lines import Panel, describe, lines_figure, spread_note
 from imasks.runs.figures.masks import creation_figure, generations_figure, rivals_figure
 from imasks.runs.figures.published import beside
@@ -62,7 +63,7 @@ def figures_of(
     """
     if (scores := _scores(runs, titles, published)) is not None:
         yield scores
-    for together in (_ranking, _sizes):
+    for together in (_ranking, _effort, _sizes):
         if (drawn := together(runs, titles)) is not None:
             yield drawn
     for run, title in zip(runs, titles, strict=True):
@@ -147,6 +148,24 @@ def _ranking(runs: Sequence[Run], titles: Sequence[str]) -> Drawn | None:
         f"one, whether or not validation chose it. Dots: seeds; {bars}{dashed}. Seeds that are not "
         f"finished are left out.{_not_to_the_end(runs)}",
         alt=describe_ranking(own),
+        vector=True,
+    )
+
+
+def _effort(runs: Sequence[Run], titles: Sequence[str]) -> Drawn | None:
+    found = sources.races(runs, titles)
+    if not found:
+        return None
+    several = any(score.error for race in found for one in race.efforts for _, score in one.points)
+    bars = "bars: standard error over seeds" if several else "one seed, so no spread"
+    return Drawn(
+        name="score_over_time",
+        figure=effort_figure(found),
+        caption="Test score over computing time, the mean of the finished seeds: a marker a "
+        "generation, from the supervised start on. All candidates, labelling and EvalNets are "
+        f"counted, and so is a start that approaches share, at each; {bars}."
+        f"{_not_to_the_end(runs)}",
+        alt=describe_effort(found),
         vector=True,
     )
 
