@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -9,6 +10,8 @@ import pytest
 from PIL import Image
 
 from imasks.data.synthetic import draw_cells
+from imasks.jobs import in_order
+from imasks.runs.run import open_run
 
 FAST = "--width 0.25 --steps 4 --batch 4 --candidates 2 --generations 1 --precision float32"
 
@@ -41,7 +44,9 @@ def plain_folders(tmp_path_factory):
 
 def test_help_names_every_command(imasks):
     code, text = imasks("--help")
+    assert (code, text) == imasks("-h")
     assert code == 0
+    assert "..." not in text.replace("[ARGS]...", "")  # no summary is cut
     for command in (
         *("demo", "init", "check", "train", "study", "status", "report", "predict", "approaches"),
         "review",
@@ -142,6 +147,12 @@ def test_study_compares_and_marks_what_is_missing(imasks, tiny_cells, tmp_path):
     )
     assert code == 0, text
     assert "holds 3 more approaches or seeds" in text  # FDT, IM, and seed 1
+    run = open_run(tmp_path / "s")
+    jobs = in_order(run.plan.targets)
+    networks = sum(job.kind == "fit" for job in jobs)
+    together = re.search(r"together, shared.*", text).group()
+    # all but one are done
+    assert list(map(int, re.findall(r"\d+", together)))[:3] == [2, networks, len(jobs)]
 
 
 @pytest.fixture(scope="module")

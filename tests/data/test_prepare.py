@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from imasks.data import memory
+from imasks.data import resources
 from imasks.data.arrays import _starts, _tiles, load_arrays, prepare
 from imasks.data.card import Card, write_card
 from imasks.data.check import check_folder
@@ -337,34 +337,45 @@ def test_memory_counts_every_split_and_every_core(tmp_path, monkeypatch):
     out = tmp_path / "out"
     prepare(data, plan_preparation(data), out)
     size = sum(path.stat().st_size for path in out.glob("*.npy"))
-    monkeypatch.setattr(memory, "cores", lambda: 10)
+    monkeypatch.setattr(resources, "cores", lambda: 10)
     for fits, there in ((True, 4 * 10 * size + 4), (False, 4 * 10 * size)):
-        monkeypatch.setattr(memory, "memory", lambda there=there: there)
+        monkeypatch.setattr(resources, "memory", lambda there=there: there)
         assert isinstance(load_arrays(out, "val").images, np.memmap) != fits
 
 
 def test_memory_is_what_the_group_may_use(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "_LIMITS", ())
-    physical = memory.memory()
+    monkeypatch.setattr(resources, "_LIMITS", ())
+    physical = resources.memory()
     assert physical > 2**28
     limit, none = tmp_path / "limit", tmp_path / "none"
     limit.write_text("1048576\n")
     none.write_text("max\n")
-    monkeypatch.setattr(memory, "_LIMITS", (tmp_path / "absent", none))
-    assert memory.memory() == physical
-    monkeypatch.setattr(memory, "_LIMITS", (none, limit))
-    assert memory.memory() == 2**20
+    monkeypatch.setattr(resources, "_LIMITS", (tmp_path / "absent", none))
+    assert resources.memory() == physical
+    monkeypatch.setattr(resources, "_LIMITS", (none, limit))
+    assert resources.memory() == 2**20
 
 
-@pytest.mark.parametrize(("limit", "expected"), [("150000 100000", 2), ("max 100000", 8)])
-def test_cores_are_what_the_group_may_use(tmp_path, monkeypatch, limit, expected):
-    monkeypatch.setattr(memory.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    monkeypatch.setattr(memory.os, "cpu_count", lambda: 8)
-    monkeypatch.setattr(memory, "_QUOTA", tmp_path / "absent")
-    assert memory.cores() == 8
-    (tmp_path / "cpu.max").write_text(f"{limit}\n")
-    monkeypatch.setattr(memory, "_QUOTA", tmp_path / "cpu.max")
-    assert memory.cores() == expected
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (("200000 100000\n",), 2),  # version 2
+        (("max 100000\n",), 8),
+        (("20000 100000\n",), 1),
+        (("1600000 100000\n",), 8),
+        (("150000\n", "50000\n"), 3),  # version 1
+        (("-1\n", "100000\n"), 8),
+        (("nonsense",), 8),
+    ],
+)
+def test_cores_are_what_the_group_may_use(tmp_path, monkeypatch, texts, expected):
+    monkeypatch.setattr(resources.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.setattr(resources.os, "cpu_count", lambda: 8)
+    files = tuple(tmp_path / str(number) for number in range(len(texts)))
+    for path, text in zip(files, texts, strict=True):
+        path.write_text(text)
+    monkeypatch.setattr(resources, "_QUOTAS", ((tmp_path / "absent",), files))
+    assert resources.cores() == expected
 
 
 @pytest.mark.parametrize("fit", ["resize", "tile"])

@@ -27,7 +27,7 @@ def test_a_card_tells_data_scores_limits_and_licence(card, tiny_study):
         f"checksum {tiny_study.config.checksum}.",
         "Images when training began: 6 labeled, 8 unlabeled, 3 val, 4 test.",
         f"| **IM** | {row.generation[0]} | {row.val} | {row.test} | {row.ensemble_test} |",
-        "One seed, so nothing is known of the spread",
+        "One seed: no spread. Validation and test are",
         "no EvalNets were trained",
         "## This export\n\n* One file.\n",
         "## Licence\n\nLicence: not stated.",

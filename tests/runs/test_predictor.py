@@ -374,6 +374,17 @@ def test_choose_takes_the_best_validation_score(run):
     assert choose(run, approach="im", seed=0).fits == best
 
 
+def test_choose_takes_no_start_of_what_goes_on_unless_there_is_nothing_else(run):
+    finish(run, line_of(run, "IM", 1).generations[0], 0.9)
+    assert choose(run, approach="IM").val == 0.9
+    finish(run, line_of(run, "IM", 0).generations[0], 0.5)
+    finish(run, line_of(run, "IM", 0).generations[1], 0.6)
+    assert choose(run, approach="IM").val == 0.6
+    assert choose(run, approach="IM", seed=1).val == 0.9
+    both = choose(run)  # what is a start of one is all that another is to have
+    assert (both.approach, both.seed, both.val) == ("LDT", 1, 0.9)
+
+
 def test_choose_puts_scores_that_are_no_numbers_last(run):
     finish(run, line_of(run, "IM", 0).generations[0], float("nan"))
     finish(run, line_of(run, "IM", 0).generations[1], 0.1)

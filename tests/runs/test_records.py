@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from imasks.runs.records import markdown_table, results_csv, results_markdown
+from imasks.runs.results import Ending
 from imasks.runs.run import open_run
 
 
@@ -26,17 +27,45 @@ def test_an_unfinished_approach_says_so(tiny_study):
     assert "IM (not finished) |" in markdown_table(rows)
 
 
-def test_notes_are_on_what_there_is(tiny_study, monkeypatch):
-    text = results_markdown([tiny_study])
-    assert "* **mask**" in text  # of the table of generations
-    for none in ("EvalNets judge", "**empty is 0**", "(ended)", "not finished", "asked for"):
-        assert none not in text
-    undone = replace(tiny_study.outcomes()[2], complete=False)
+NOTES = {
+    "**mask**": "of the table of generations",
+    "EvalNets judge": "of quality",
+    "**empty is 0**": "of conventions",
+    "**(ended)**": "of approaches that ended",
+    "**(not finished)**": "of those that are not finished",
+    "asked for": "of seeds that are not there yet",
+}
+
+
+def noted(run, monkeypatch, **changes):
+    """Notes in the text about IM alone, with some changes."""
+    one = run.outcomes()[2]
+    steps = tuple(replace(step, **changes.pop("steps", {})) for step in one.steps)
     with monkeypatch.context() as patched:
-        patched.setattr(type(tiny_study), "outcomes", lambda run: [undone])
-        text = results_markdown([tiny_study])
-    assert "1 seed asked for, cpu." in text
-    assert "* **(not finished)**" in text
+        patched.setattr(type(run), "outcomes", lambda _: [replace(one, steps=steps, **changes)])
+        text = results_markdown([run])
+    return {note for note in NOTES if note in text}
+
+
+def test_notes_are_on_what_there_is(tiny_study, monkeypatch):
+    assert noted(tiny_study, monkeypatch) == {"**mask**"}
+    unfinished = {"**mask**", "**(not finished)**", "asked for"}
+    assert noted(tiny_study, monkeypatch, complete=False) == unfinished
+    ended = Ending(generation=2, reason="no image is kept", remedy="Use --no-filter.")
+    assert noted(tiny_study, monkeypatch, ended=ended) == {"**mask**", "**(ended)**"}
+    judged = noted(tiny_study, monkeypatch, steps={"quality": {"pearson": 0.5}})
+    assert judged == {"**mask**", "EvalNets judge"}
+    empty = {"val_iou_empty_is_one": 2.0, "val_iou_without_empty": 2.0}
+    found = noted(tiny_study, monkeypatch, steps={"conventions": empty})
+    assert found == {"**mask**", "**empty is 0**"}
+
+
+def test_a_start_is_marked_nowhere_as_chosen_by_an_approach_that_goes_on(tiny_study, monkeypatch):
+    one = tiny_study.outcomes()[2]
+    waiting = replace(one, steps=one.steps[:1], complete=False, waits=True)
+    monkeypatch.setattr(type(tiny_study), "outcomes", lambda _: [waiting])
+    (row,) = csv.DictReader(io.StringIO(results_csv([tiny_study])))
+    assert (row["generation"], row["chosen"]) == ("0", "")
 
 
 def test_several_runs_stand_in_one_csv(tiny_study):

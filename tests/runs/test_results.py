@@ -115,10 +115,10 @@ def test_a_start_is_no_result_of_an_approach_that_goes_on():
     alone = rows(waiting)[0]
     assert (alone.waits, alone.test.mean) == (True, 0.4)
     assert "IM (start only, 2/8 jobs)" in text(results_table([alone], score="iou"))
-    assert "IM (so far its start only) |" in markdown_table([alone])
+    assert "IM (start only) |" in markdown_table([alone])
     begun = rows([waiting[0], outcome("IM", 1, (0.5, 0.4), (0.6, 0.7))])[0]
     assert (begun.waits, begun.test.mean, begun.test.count) == (False, 0.7, 1)
-    assert "(not finished)" in markdown_table([begun])
+    assert "IM (not finished, 1 of 2 seeds) |" in markdown_table([begun])
 
 
 def test_seeds_that_differ_in_number_are_told():
@@ -143,6 +143,7 @@ def test_results_are_readable_in_80_columns(monkeypatch, compared):
         images_seen=(1,),
         seconds=120 * 3600 + 3540,
         complete=False,
+        seeds=5,
         progress="13/24",
     )
     monkeypatch.setenv("COLUMNS", "80")

@@ -59,7 +59,7 @@ def outcome(approach, seed, *scores, start=None):
         seed=seed,
         steps=steps,
         chosen=chosen,
-        waits=len(steps) == 1 and bool(start),
+        waits=len(steps) <= 1 and bool(start),
     )
 
 
@@ -84,6 +84,11 @@ def test_generations_are_summarised_whether_or_not_validation_chose_them():
     assert (by["IM", 2].test.count, by["IM", 2].gap) == (1, pytest.approx(0.75))
     assert by["LDT", 0].to_lower is None
     assert [by["IM", number].seconds for number in (1, 2)] == [120, 180]
+
+
+def test_a_start_that_two_approaches_wait_behind_is_listed_once():
+    waiting = [outcome(name, 0, (0.5, 0.4), start="ALDT") for name in ("AIM+", "AIM++")]
+    assert [(one.approach, one.generation) for one in stages(waiting)] == [("AIM+", 0)]
 
 
 def test_a_start_is_listed_once_whatever_others_score():

@@ -20,9 +20,12 @@ app = typer.Typer(
     name="imasks",
     help="Semi-supervised image segmentation with Inconsistency Masks: a few images with masks, "
     "many without, one good model.",
-    epilog="Start with `imasks demo`, or with `imasks init my_data --images A --masks B`, "
-    "`imasks check my_data` and `imasks train my_data --out runs/first`. Then open "
-    "runs/first/report/index.html, and `imasks predict runs/first photos --out predicted`.",
+    epilog="Start with `imasks demo`, or with images of your own:\n\n\b\n"
+    "imasks init my_data --images A --masks B --unlabeled C\n"
+    "imasks check my_data\n"
+    "imasks train my_data --out runs/first --quick\n"
+    "imasks predict runs/first photos --out predicted\n\n"
+    "Training ends with a report: runs/first/report/index.html.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # columns of equal rank leave the words a strip

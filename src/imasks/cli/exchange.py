@@ -165,7 +165,7 @@ def export_run(
 ) -> None:
     """Hand masks of the unlabeled images to another tool.
 
-    With inconsistency masks and qualities.
+    Their inconsistency masks and expected qualities go along.
     """
     from imasks.data.card import shorten
     from imasks.exchange.export import Export, data_for, export

@@ -119,5 +119,7 @@ def _option(option: Option) -> inspect.Parameter:
 
 
 for _one in PREPARERS.values():
-    prepare_app.command(_one.name, help=_one.description)(_command(_one))
+    prepare_app.command(_one.name, help=_one.description, short_help=_one.description)(
+        _command(_one)
+    )
 add_readers(prepare_app)

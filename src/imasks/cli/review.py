@@ -38,7 +38,7 @@ def review(
 ) -> None:
     """Look through masks in a browser, doubtful ones first.
 
-    They are those of unlabeled images.
+    The masks are predictions for the unlabeled images.
 
     Accept, correct or reject them; everything is saved at once in RUN/review, and
     `imasks train DATA --review RUN/review` learns from it.

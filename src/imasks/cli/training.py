@@ -129,7 +129,7 @@ def report(
 ) -> None:
     """Redraw page, tables and figures of runs.
 
-    From what is finished, of several runs side by side.
+    Whatever is finished is in it; several runs are put side by side.
     """
     from imasks.api import report as write
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from imasks.data.card import Card, read_labels
 from imasks.data.files import Bytes, UnreadableFile, atomic, ordered, write_text
 from imasks.data.folder import SPLITS, Dataset, Sample
-from imasks.data.memory import fits_in_memory, memory
 from imasks.data.prepare import Preparation, resize_image, resize_mask, to_uint8
+from imasks.data.resources import fits_in_memory, memory
 from imasks.data.source import open_image
 from imasks.encoding import IGNORE
 from imasks.errors import UserError

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from imasks.data.resources import cores
 from imasks.errors import UserError
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ def ordered(
         at_once: the most items that are worked on, or worked on and not given yet; None: as many as
             keep all cores busy.
     """
-    threads = min(8, (os.cpu_count() or 1) + 1)
+    threads = min(8, cores() + 1)
     ahead = 2 * threads if at_once is None else min(2 * threads, at_once - 1)
     running: deque[Future[Out]] = deque()
     with ThreadPoolExecutor(threads) as pool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from imasks.approaches.recipes import find_approach
 from imasks.errors import UserError
 from imasks.jobs import Job, attainable, in_order
 from imasks.runs.line import Generation, Line
-from imasks.runs.results import sortable
+from imasks.runs.results import sortable, waits
 from imasks.runs.run import Run
 
 
@@ -66,6 +67,9 @@ class Chosen:
 def choose(run: Run, *, approach: str | None = None, seed: int | None = None) -> Chosen:
     """Choose the finished generation with the best validation score; the first of equal ones.
 
+    A start is no choice while its approach has no generation of its own yet, unless there is
+    nothing else: other seeds and approaches would be judged by what is not theirs.
+
     Args:
         run: may still be going on.
         approach: only of this approach.
@@ -75,12 +79,8 @@ def choose(run: Run, *, approach: str | None = None, seed: int | None = None) ->
         UserError: the run has no such approach or seed, or nothing is finished yet.
     """
     lines = _lines(run, approach, seed)
-    finished = [
-        (line, generation)
-        for line in lines
-        for generation in line.generations
-        if run.store.done(generation.rank)
-    ]
+    begun = [line for line in lines if not waits(line, run.store)]
+    finished = _finished(run, begun) or _finished(run, lines)
     if not finished:
         raise UserError(
             f"{run.folder} has no finished generation to predict with",
@@ -103,6 +103,15 @@ def choose(run: Run, *, approach: str | None = None, seed: int | None = None) ->
         done=sum(run.store.done(job) for job in jobs),
         jobs=len(jobs),
     )
+
+
+def _finished(run: Run, lines: Sequence[Line]) -> list[tuple[Line, Generation]]:
+    return [
+        (line, generation)
+        for line in lines
+        for generation in line.generations
+        if run.store.done(generation.rank)
+    ]
 
 
 def _lines(run: Run, approach: str | None, seed: int | None) -> list[Line]:

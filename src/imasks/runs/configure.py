@@ -25,8 +25,8 @@ from imasks.approaches.recipes import APPROACHES, find_approach
 from imasks.approaches.variants import varied
 from imasks.data.checksum import checksum
 from imasks.data.folder import Dataset
-from imasks.data.memory import cores
 from imasks.data.prepare import STEP, Preparation, plan_preparation
+from imasks.data.resources import cores
 from imasks.errors import UserError
 from imasks.models.unet import UNetConfig
 from imasks.runs.config import RunConfig

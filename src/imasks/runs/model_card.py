@@ -10,6 +10,7 @@ from imasks.runs.choice import Chosen
 from imasks.runs.config import read_versions
 from imasks.runs.run import Run
 from imasks.runs.summary import QUALITY, Row
+from imasks.runs.tables import spread_text
 
 FILE = "MODEL_CARD.md"
 PURPOSE = (
@@ -97,17 +98,11 @@ def _scores(run: Run, rows: Sequence[Row], chosen: Chosen) -> str:
         "| --- | --- | --- | --- | --- |",
     ]
     for row in rows:
-        name = f"**{row.approach}**" if row.approach == chosen.approach else row.approach
+        name = f"**{row.named}**" if row.approach == chosen.approach else row.named
         generations = ", ".join(map(str, row.generation)) or "-"
         cells = [str(one) if one else "-" for one in (row.val, row.test, row.ensemble_test)]
-        state = "" if row.complete else f" ({row.progress} jobs)"
-        lines.append(f"| {name}{state} | {generations} | {' | '.join(cells)} |")
-    seeds = max((row.val.count for row in rows if row.val), default=0)
-    spread = (
-        f"Mean±deviation over {count(seeds, 'seed')}."
-        if seeds > 1
-        else "One seed, so nothing is known of the spread."
-    )
+        lines.append(f"| {name} | {generations} | {' | '.join(cells)} |")
+    spread = f"{spread_text(rows)}.".capitalize()
     lines += [
         "",
         f"{spread} Validation and test are of the best single network by validation score, "

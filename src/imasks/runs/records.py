@@ -45,11 +45,11 @@ validation score (columns generation, validation, test). Test images choose noth
 """
 _UNFINISHED_NOTE = """\
 * **(not finished)**: jobs are left, so numbers may change. Seeds without a generation of the
-  approach's own are left out, unless all are: then **(so far its start only)**.
+  approach's own are left out, unless all are: then **(start only)**, as approaches share starts.
 """
 _ENDED_NOTE = """\
-* **(ended)**: some seed had nothing to learn from in some generation, as listed below the table.
-  Its generations before count.
+* An approach of which some seed had nothing to learn from in some generation is listed below the
+  table; its generations before count. It is marked **(ended)** if nothing else is left to do.
 """
 _STAGES_NOTE = """\
 In the table of generations a start stands once, at the first approach that has it:
@@ -112,41 +112,43 @@ def results_csv(runs: Sequence[Run]) -> str:
 def results_markdown(runs: Sequence[Run]) -> str:
     """Write the tables of every run, and below what their columns mean."""
     parts = ["# Results\n"]
-    told: dict[str, None] = {}  # notes on what there is, in order
+    told = {_SCORES_NOTE}
     for run, title in zip(runs, titles_of(runs), strict=True):
         config, found = run.config, run.outcomes()
         summed = rows(found)
         H, W = config.preparation.size
         score = config.make_task().primary
         seeds = "1 seed" if len(config.seeds) == 1 else f"{len(config.seeds)} seeds"
-        unfinished = not all(row.complete for row in summed)
-        told |= dict.fromkeys((_SCORES_NOTE, _UNFINISHED_NOTE)[: 1 + unfinished])
+        if not all(row.complete for row in summed):
+            seeds += " asked for"
+            told.add(_UNFINISHED_NOTE)
         parts.append(
             f"## {title}\n\nScore: {score}. {H} x {W} pixels, {networks_text(config)}, preset "
-            f"{config.preset}, {config.budget}, {seeds}{' asked for' if unfinished else ''}, "
-            f"{config.device}.\n"
+            f"{config.preset}, {config.budget}, {seeds}, {config.device}.\n"
         )
         parts.append(markdown_table(summed))
         if endings := endings_list(summed):
             parts.append(endings)
-            told[_ENDED_NOTE] = None
-        if every := stages_table(stages(found)):
-            parts.append(f"Every generation, whether or not validation chose it:\n\n{every}")
-            told[_STAGES_NOTE] = None
-        if further := beside_table(summed):
-            parts.append(f"Other test scores of the same networks:\n\n{further}")
-        if judged := quality_table(summed):
-            parts.append(f"Predicted quality of single predictions:\n\n{judged}")
-            told[_QUALITY_NOTE] = None
-        if other := conventions_table(summed):
-            parts.append(f"Images without foreground:\n\n{other}")
-            told[_CONVENTIONS_NOTE] = None
+            told.add(_ENDED_NOTE)
+        for title_, table, note in (
+            (
+                "Every generation, whether or not validation chose it",
+                stages_table(stages(found)),
+                _STAGES_NOTE,
+            ),
+            ("Other test scores of the same networks", beside_table(summed), None),
+            ("Predicted quality of single predictions", quality_table(summed), _QUALITY_NOTE),
+            ("Images without foreground", conventions_table(summed), _CONVENTIONS_NOTE),
+        ):
+            if table:
+                parts.append(f"{title_}:\n\n{table}")
+                told |= {note} if note else set()
         if notes := lost_notes(found):
             listed = "".join(f"* {note}\n" for note in notes)
             parts.append(f"Classes that got lost. {REMEDY}\n\n{listed}")
-    first = (_SCORES_NOTE, _UNFINISHED_NOTE, _ENDED_NOTE)  # one list: no empty lines between
-    of_scores = "".join(note for note in first if note in told)
-    return "\n".join([*parts, of_scores, *(note for note in told if note not in first)])
+    list_ = "".join(one for one in (_SCORES_NOTE, _UNFINISHED_NOTE, _ENDED_NOTE) if one in told)
+    others = (_STAGES_NOTE, _CONVENTIONS_NOTE, _QUALITY_NOTE)
+    return "\n".join([*parts, list_, *(one for one in others if one in told)])
 
 
 def titles_of(runs: Sequence[Run]) -> list[str]:
@@ -206,7 +208,7 @@ def beside_table(rows: Sequence[Row]) -> str:
     if not names:
         return ""
     lines = [("approach", *names), ("---", *["---:"] * len(names))]
-    lines += [(row.approach, *(text(row.beside.get(name)) for name in names)) for row in rows]
+    lines += [(row.named, *(text(row.beside.get(name)) for name in names)) for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -217,8 +219,7 @@ def quality_table(rows: Sequence[Row]) -> str:
         return ""
     lines = [("approach", *QUALITY), ("---", *["---:"] * len(QUALITY))]
     lines += [
-        (row.approach, *(text(row.quality.get(name)) for name in QUALITY.values()))
-        for row in judged
+        (row.named, *(text(row.quality.get(name)) for name in QUALITY.values())) for row in judged
     ]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -234,7 +235,7 @@ def conventions_table(rows: Sequence[Row]) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     return (
-        named(row),
+        row.named,
         span(row.generation),
         text(row.val),
         text(row.test),
@@ -251,22 +252,13 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def named(row: Row) -> str:
-    """Name an approach, and say whether it is not finished or ended early."""
-    if row.waits:
-        return f"{row.approach} (so far its start only)"
-    if not row.complete:
-        return f"{row.approach} (not finished)"
-    return f"{row.approach} (ended)" if row.ended else row.approach
-
-
 def _records(one: Outcome, beside: Sequence[str]) -> Iterator[tuple[object, ...]]:
     for step in one.steps:
         values = ("" if (v := getattr(step, name)) is None else v for name in COLUMNS)
         judged = (step.quality.get(name) for name in QUALITY.values())
         quality = ("" if v is None else v for v in judged)
         further = (step.beside.get(name, "") for name in beside)
-        chosen = one.chosen is not None and one.chosen.generation == step.generation
+        chosen = step is one.chosen and not one.waits
         marked = "yes" if chosen else ""
         ended = "" if one.ended is None else str(one.ended)
         others = (step.conventions.get(name, "") for name in _CONVENTIONS)

@@ -205,7 +205,6 @@ def _outcome(line: Line, store: Store, task: Task) -> Outcome:
     ]
     wanted = attainable(jobs, store)
     done = sum(store.done(job) for job in wanted)
-    ended = _ending(line, store)
     return Outcome(
         approach=line.approach.name,
         seed=line.seed,
@@ -214,9 +213,15 @@ def _outcome(line: Line, store: Store, task: Task) -> Outcome:
         seconds=sum(seconds.values()),
         done=done,
         jobs=len(wanted),
-        ended=ended,
-        waits=len(steps) <= 1 < len(line.generations) and ended is None,
+        ended=_ending(line, store),
+        waits=waits(line, store),
     )
+
+
+def waits(line: Line, store: Store) -> bool:
+    """Tell whether a line is to have generations of its own and has none yet."""
+    own = line.generations[1:]
+    return bool(own) and not store.done(own[0].rank) and _ending(line, store) is None
 
 
 def _ending(line: Line, store: Store) -> Ending | None:

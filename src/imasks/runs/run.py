@@ -16,7 +16,7 @@ from rich.console import Console
 from imasks.data.card import shorten
 from imasks.data.checksum import changed_files
 from imasks.data.folder import Dataset, open_dataset
-from imasks.data.memory import cores
+from imasks.data.resources import cores
 from imasks.data.reviewed import REVIEWED, apply_review, keep_review
 from imasks.errors import UserError
 from imasks.jobs import Job, Store, in_order, run_all, unfinished

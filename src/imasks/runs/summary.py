@@ -72,6 +72,7 @@ class Row:
         beside: further test scores of the chosen candidates, see the same place.
         seconds: computing time of all seeds.
         complete: whether every seed is finished.
+        seeds: of the run; numbers may be of fewer, until it is finished.
         progress: "jobs done / jobs".
         waits: whether no seed has a generation of the approach's own yet and is to have some: all
             numbers are its start's. Otherwise seeds that wait are left out.
@@ -90,6 +91,7 @@ class Row:
     images_seen: tuple[int, ...]
     seconds: float
     complete: bool
+    seeds: int
     progress: str
     waits: bool = False
     ended: tuple[str, ...] = ()
@@ -97,6 +99,22 @@ class Row:
     quality: Mapping[str, Spread] = field(default_factory=dict)
     conventions: Mapping[str, Spread] = field(default_factory=dict)
     beside: Mapping[str, Spread] = field(default_factory=dict)
+
+    @property
+    def state(self) -> str:
+        """What must be known of the numbers: "", "ended", "not finished", "start only"."""
+        if self.waits:
+            return "start only"
+        if not self.complete:
+            count = self.val.count if self.val else 0
+            few = f", {count} of {self.seeds} seeds" if 0 < count < self.seeds else ""
+            return f"not finished{few}"
+        return "ended" if self.ended else ""
+
+    @property
+    def named(self) -> str:
+        """The approach's name, with the state if there is anything to know."""
+        return f"{self.approach} ({self.state})" if self.state else self.approach
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +243,7 @@ def _row(name: str, found: list[Outcome]) -> Row:
         evalnet_share=fmean(shares) if any(shares) else None,
         seconds=sum(one.seconds for one in mine),
         complete=all(one.complete for one in mine),
+        seeds=len(mine),
         progress=f"{sum(one.done for one in mine)}/{sum(one.jobs for one in mine)}",
         waits=bool(chosen) and all(one.waits for one in mine),
         ended=tuple(f"seed {one.seed} {one.ended}" for one in mine if one.ended),

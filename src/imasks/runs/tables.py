@@ -78,9 +78,8 @@ def results_table(rows: Sequence[Row], *, score: str) -> RenderableType:
 
 
 def _name(row: Row) -> str:
-    ended = " (ended)" if row.ended else ""
     if row.complete:
-        return f"{row.approach}{ended}"
+        return row.named
     return f"{row.approach} ({'start only, ' if row.waits else ''}{row.progress} jobs)"
 
 
@@ -99,7 +98,7 @@ def _beside_table(rows: Sequence[Row]) -> RenderableType:
     for name in names:
         table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(row.approach, *(text(row.beside.get(name)) for name in names))
+        table.add_row(row.named, *(text(row.beside.get(name)) for name in names))
     return table
 
 
@@ -119,7 +118,7 @@ def convention_lines(rows: Sequence[Row]) -> list[tuple[str, ...]]:
             without = row.conventions.get(f"{split}_iou_without_empty")
             # equal where no image is empty, so there is nothing to tell
             if spread and is_one and without and without.mean != spread.mean:
-                lines.append((row.approach, split, text(spread), text(is_one), text(without)))
+                lines.append((row.named, split, text(spread), text(is_one), text(without)))
     return lines
 
 
@@ -154,7 +153,7 @@ def _quality_table(rows: Sequence[Row], score: str) -> RenderableType:
     for name in QUALITY:
         table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(row.approach, *(text(row.quality.get(name)) for name in QUALITY.values()))
+        table.add_row(row.named, *(text(row.quality.get(name)) for name in QUALITY.values()))
     return table
 
 
@@ -282,7 +281,8 @@ def spread_text(rows: Sequence[Row]) -> str:
     counts = [row.val.count for row in rows if row.val]
     if max(counts, default=0) <= 1:
         return "one seed: no spread"
-    return f"mean ± deviation over {span(counts).replace('-', ' to ')} seeds"
+    few, most = min(counts), max(counts)
+    return f"mean ± deviation over {most if few == most else f'{few} to {most}'} seeds"
 
 
 def text(spread: Spread | None) -> str:

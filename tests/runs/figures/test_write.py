@@ -68,6 +68,10 @@ def test_figures_come_as_far_as_the_run_has(study):
     assert {curve.name for curve in panel.curves} == {"LDT", "FDT"}
     undo(study, im.generations[1].label)
     assert names(study) == ["scores", "ranking", "score_over_time"]
+    (fdt,) = (line for line in study.plan.lines if line.approach.name == "FDT")
+    undo(study, fdt.generations[0].rank)
+    ldt_last = [*study.plan.lines][::-1]
+    assert names(replace(study, plan=replace(study.plan, lines=tuple(ldt_last)))) == ["scores"]
     undo(study, *(line.generations[0].rank for line in study.plan.lines))
     assert names(study) == []
     assert write_figures(iter([]), study.folder) is None

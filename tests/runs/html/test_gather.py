@@ -10,8 +10,10 @@ from imasks.runs.config import write_config
 from imasks.runs.figures.published import read_published
 from imasks.runs.html.gather import best_of, page_of
 from imasks.runs.html.render import render
+from imasks.runs.html.scores import summary_of, unfinished_text
 from imasks.runs.html.viewer import IMAGES
 from imasks.runs.run import open_run
+from imasks.runs.summary import Spread
 
 
 def page(run, **more):
@@ -121,9 +123,35 @@ def test_levels_of_deep_images_are_told(study):
 def test_what_is_not_finished_says_so(study):
     undo(study, line_of(study, "IM").generations[1].rank)
     found = only(study)
-    assert "IM (so far its start only)" in [row[0] for row in found.scores.rows]
+    assert "IM (start only)" in [row[0] for row in found.scores.rows]
     assert "LDT is best on the validation images" in found.summary
     assert any(text.startswith("Not finished: IM (") for text in texts(found))
+
+
+def test_the_best_approach_is_one_with_all_seeds_and_results_of_its_own(study):
+    ldt, fdt, im = study.rows()
+    best = Spread(mean=0.9, deviation=0.1, count=2)
+    for row in (replace(im, val=best), replace(im, waits=True)):
+        worse = replace(ldt, val=replace(best, mean=0.1))
+        assert best_of(study, [row, worse]).approach == ("LDT" if row.waits else "IM")
+    one_seed = replace(im, val=Spread(mean=0.9, deviation=None, count=1))
+    assert best_of(study, [one_seed, worse]).approach == "LDT"
+    assert best_of(study, [fdt]).approach == "FDT"
+    assert best_of(study, []) is None
+
+
+def test_yardsticks_are_set_aside_where_there_are_any(study):
+    ldt, fdt, im = study.rows()
+    aside = "of those that need no true masks of unlabeled images"
+    assert aside in summary_of(study, [ldt, fdt, im], "IM")
+    for rows, name in (([ldt, im], "IM"), ([fdt], "FDT"), ([ldt, replace(fdt, val=None)], "LDT")):
+        assert aside not in summary_of(study, rows, name)
+
+
+def test_many_unfinished_approaches_are_counted(study):
+    row = replace(study.rows()[2], complete=False, progress="1/8")
+    assert unfinished_text([row, row]) == "IM (1/8 jobs) and IM (1/8 jobs)"
+    assert unfinished_text([row] * 9).startswith("9 of 9 approaches, IM (1/8 jobs), ")
 
 
 def test_an_approach_that_ended_says_why_and_what_to_do(study):

@@ -193,7 +193,11 @@ def contest(run: Run) -> Contest | None:
     )
     if full is None or other is None:
         return None
-    chosen = {(one.approach, one.seed): one.chosen for one in run.outcomes() if one.chosen}
+    chosen = {
+        (one.approach, one.seed): one.chosen
+        for one in run.outcomes()
+        if one.chosen and not one.waits
+    }
     for seed in run.config.seeds:
         fits = [
             _fit_of(run, lines, name, seed, chosen[name, seed])
@@ -215,7 +219,7 @@ def predicted_scores(run: Run) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     Yields:
         The approach's name, and both as float64 [N], N >= 1, pairs that are no numbers left out.
     """
-    chosen = {(one.approach, one.seed): one.chosen for one in run.outcomes()}
+    chosen = {(one.approach, one.seed): None if one.waits else one.chosen for one in run.outcomes()}
     seen = set()
     for line in run.plan.lines:
         name, best = line.approach.name, chosen[line.approach.name, line.seed]
@@ -246,7 +250,7 @@ def curves_of(run: Run, value: Callable[[Step], float | None]) -> list[Curve]:
     levels = {line.approach.name for line in run.plan.lines if line.approach.start is None}
     found: dict[str, dict[int, list[float]]] = {}
     outcomes = run.outcomes()
-    begun = {one.approach for one in outcomes if not one.waits}
+    begun = {one.approach for one in outcomes if one.steps and not one.waits}
     for one in outcomes:
         if begun and one.approach not in begun:
             continue  # nothing but a start, which others show

@@ -17,6 +17,7 @@ from imasks.runs.figures.style import listed, score_name
 from imasks.runs.html.classes import LABELED, VALIDATION, ClassCounts, pseudo_labels_of
 from imasks.runs.html.gallery import image_scores
 from imasks.runs.html.page import Advice
+from imasks.runs.html.scores import unfinished_text
 from imasks.runs.lost import REMEDY
 from imasks.runs.results import Outcome, Step
 from imasks.runs.run import Run
@@ -92,13 +93,9 @@ def _failed(known: Known) -> Iterator[Advice]:
 
 
 def _unfinished(known: Known) -> Iterator[Advice]:
-    open_ = [row for row in known.rows if not row.complete]
-    if open_:
-        named = [f"{row.approach} ({row.progress} jobs)" for row in open_]
-        most = named[:MOST_NAMED]
-        names = listed(named) if len(named) == len(most) else f"{len(named)} of {len(known.rows)} "
-        names += "" if len(named) == len(most) else f"approaches, {', '.join(most)} and others"
-        yield Advice(text=f"Not finished: {names}. Numbers may change.", remedy=known.again)
+    if not all(row.complete for row in known.rows):
+        text = f"Not finished: {unfinished_text(known.rows)}. Numbers may change."
+        yield Advice(text=text, remedy=known.again)
 
 
 def _brief(known: Known) -> Iterator[Advice]:
@@ -172,7 +169,8 @@ def _within_noise(known: Known) -> Iterator[Advice]:
     small = [
         row.approach
         for row in known.rows
-        if row.to_lower is not None
+        if not row.waits
+        and row.to_lower is not None
         and row.to_lower.error is not None
         and abs(row.to_lower.mean) < 2 * row.to_lower.error
     ]
@@ -277,7 +275,7 @@ def _worst(
 def _quality(known: Known) -> Iterator[Advice]:
     for row in known.rows:
         found = row.quality.get("pearson")
-        if found is not None and found.mean < TELLS:
+        if found is not None and found.mean < TELLS and not row.waits:
             yield Advice(
                 text=f"{row.approach}: the expected quality of predictions hardly follows the true "
                 f"one (correlation {found.mean:.2f}).",

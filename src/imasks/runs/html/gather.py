@@ -109,14 +109,17 @@ def best_of(run: Run, rows: Sequence[Row]) -> Chosen | None:
     """Choose the approach whose validation scores are best over all seeds, and of it the best seed.
 
     Approaches that learn from the true masks of unlabeled images are yardsticks: they are chosen
-    only where there are no others. None before any generation is finished.
+    only where there are no others. So are those with fewer seeds than others, whose means are not
+    over the same seeds, and those of which only the start is finished. None before any generation
+    is finished.
     """
     scored = [row for row in rows if row.val is not None]
-    usable = [row for row in scored if not find_approach(row.approach).needs_truth]
+    usable = [row for row in scored if not find_approach(row.approach).needs_truth] or scored
+    own = [row for row in usable if not row.waits] or usable
+    most = max((row.val.count for row in own if row.val), default=0)
     best = max(
-        usable or scored,
-        # of equals one that is done: others have nothing but their start, which may be the same
-        key=lambda row: (sortable(row.val.mean) if row.val else -math.inf, not row.waits),
+        (row for row in own if row.val and row.val.count == most),
+        key=lambda row: sortable(row.val.mean) if row.val else -math.inf,
         default=None,
     )
     return None if best is None else choose(run, approach=best.approach)

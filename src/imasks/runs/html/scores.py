@@ -16,7 +16,6 @@ from imasks.runs.figures.style import listed, looks, score_name
 from imasks.runs.html.charts import Chart, Series, line_chart, scatter_chart
 from imasks.runs.html.page import Table
 from imasks.runs.progress import duration
-from imasks.runs.records import named
 from imasks.runs.run import Run
 from imasks.runs.summary import LOWER, UPPER, Row
 from imasks.runs.tables import CONVENTIONS, MISSING, convention_lines, span, spread_text, text
@@ -165,26 +164,31 @@ def summary_of(run: Run, rows: Sequence[Row], best: str | None) -> str:
     lines = [line for line in run.plan.lines if line.approach.name == best]
     start_kept = not any(row.generation) and any(len(line.generations) > 1 for line in lines)
     who = "The supervised start of " if start_kept else ""
-    sentence = f"{who}{row.approach} is best on the validation images ({score} {row.val})"
+    yardsticks = any(one.val and find_approach(one.approach).needs_truth for one in rows)
+    aside = ""
+    if yardsticks and not find_approach(row.approach).needs_truth:
+        aside = ", of those that need no true masks of unlabeled images"
+    parts = [f"{who}{row.approach} is best on the validation images ({score} {row.val}){aside}"]
     if row.test is not None:
-        sentence += f" and reaches {row.test} on the test images"
+        parts.append(f"it reaches {row.test} on the test images")
     if row.to_lower is not None:
-        sentence += f", {row.to_lower.as_difference()} to {LOWER}"
+        parts.append(f"{row.to_lower.as_difference()} to {LOWER}")
     if row.gap is not None and row.approach not in (LOWER, UPPER):
-        sentence += f", {row.gap:.0%} of the way from {LOWER} to {UPPER}"
-    if any(find_approach(one.approach).needs_truth for one in rows):
-        sentence += " (yardsticks that need the unlabeled images' true masks aside)"
-    more = _unfinished(rows)
+        parts.append(f"{row.gap:.0%} of the way from {LOWER} to {UPPER}")
+    sentence = "; ".join([parts[0], ", ".join(parts[1:])]) if parts[1:] else parts[0]
+    more = ""
+    if not all(one.complete for one in rows):
+        more = f" Not finished: {unfinished_text(rows)}; numbers may change."
     seconds = f" {duration(_computing(run))} of computing."
     return f"{sentence}.{more}{seconds}"
 
 
-def _unfinished(rows: Sequence[Row]) -> str:
-    names = [row.approach for row in rows if not row.complete]
-    if not names:
-        return ""
-    what = listed(names) if len(names) <= MOST_NAMED else f"{len(names)} of {len(rows)} approaches"
-    return f" Not finished: {what}; numbers may change."
+def unfinished_text(rows: Sequence[Row]) -> str:
+    """Name the approaches that are not finished, or say how many there are."""
+    names = [f"{row.approach} ({row.progress} jobs)" for row in rows if not row.complete]
+    if len(names) > MOST_NAMED:
+        return f"{len(names)} of {len(rows)} approaches, {', '.join(names[:MOST_NAMED])} and others"
+    return listed(names)
 
 
 def _spread_note(panel: Panel) -> str:
@@ -225,7 +229,7 @@ def _known(
 
 def _cells(row: Row) -> tuple[str, ...]:
     return (
-        named(row),
+        row.named,
         span(row.generation),
         text(row.val),
         text(row.test),

@@ -1,6 +1,5 @@
 """How much memory and how many cores there are."""
 
-import math
 import os
 from pathlib import Path
 
@@ -9,7 +8,10 @@ _LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # version 2
+_QUOTAS = (
+    (Path("/sys/fs/cgroup/cpu.max"),),
+    (Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")),
+)
 
 
 def fits_in_memory(size: int, share: float) -> bool:
@@ -34,13 +36,17 @@ def cores() -> int:
     count = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         count = len(os.sched_getaffinity(0))
-    return max(1, min(count, _quota() or count))
+    quota = _quota()
+    return count if quota is None else max(1, min(count, quota))
 
 
 def _quota() -> int | None:
-    """Processor time that a control group may use, in cores, rounded up; None without a limit."""
-    try:
-        allowed, period = _QUOTA.read_text().split()
-    except (OSError, ValueError):
-        return None
-    return None if allowed == "max" else math.ceil(int(allowed) / int(period))
+    """Processor time that a control group may use, in whole cores; None without a limit."""
+    for files in _QUOTAS:  # quota and period, in one file or two
+        try:
+            quota, period = " ".join(path.read_text() for path in files).split()
+            allowed = int(quota) / int(period)
+        except (OSError, ValueError):  # another version, or "max"
+            continue
+        return round(allowed) if allowed > 0 else None
+    return None
