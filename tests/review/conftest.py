@@ -12,6 +12,7 @@ from imasks.data.files import write_png
 from imasks.data.folder import open_dataset
 from imasks.data.prepare import Preparation
 from imasks.data.synthetic import write_demo_dataset
+from imasks.jobs import Job
 from imasks.review.opening import open_session
 from imasks.review.server import Server
 from imasks.review.session import Item, Session
@@ -116,7 +117,16 @@ def drawn_session(tmp_path):
             decisions=Decisions.begin(tmp_path / "review", card),
             items=(item,),
             skipped=(),
-            chosen=Chosen(approach="IM", seed=0, generation=1, val=0.5, fits=(), done=1, jobs=1),
+            chosen=Chosen(
+                approach="IM",
+                seed=0,
+                generation=1,
+                val=0.5,
+                rank=Job(kind="rank", params={}),
+                fits=(),
+                done=1,
+                jobs=1,
+            ),
         )
 
     return make

@@ -358,7 +358,7 @@ def finish(run, generation, value):
     ranked = [c.key, a.key, b.key]
     store = run.store
     store.folder(generation.rank).mkdir(parents=True, exist_ok=True)
-    store.finish(generation.rank, {"ranked": ranked, "best": {"val": {"iou": value}}})
+    store.finish(generation.rank, {"ranked": ranked, "ensemble": {"val": {"iou": value}}})
     return c, a
 
 

@@ -135,6 +135,7 @@ def test_results_are_readable_in_80_columns(monkeypatch, compared):
         generation=(2, 1, 2, 2, 2),
         val=spread,
         test=spread,
+        ensemble_val=spread,
         ensemble_test=spread,
         to_lower=spread if compared else None,
         gap=-1.04,
@@ -262,7 +263,7 @@ def test_status_shows_what_is_done_and_what_remains(half_run):
     assert state.remaining / 9 < many.waiting < state.remaining
     shown = text(status_table(half_run))
     assert "LDT" in shown
-    assert "IM (start only, 4/8 jobs)" in shown
+    assert "IM (start only, 3/7 jobs)" in shown
 
 
 def test_a_job_in_the_middle_is_shown_with_its_share(half_run):

@@ -79,7 +79,7 @@ def predict(
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     write_text(out / "model.json", json.dumps(about))
-    say(f"{report.done} images predicted; see {out / 'predictions.csv'}")
+    say(f"{report.done} image{'s' * (report.done != 1)} predicted; see {out / 'predictions.csv'}")
     for name in [true.task.primary, *true.task.beside, "mean_class_iou"] if true else []:
         if name in report.scores:
             say(f"{name}: {report.scores[name]:.3f}")

@@ -150,10 +150,11 @@ def _study(
     dry: bool = False,
 ) -> None:
     from imasks.api import finish
+    from imasks.data.card import shorten
     from imasks.data.small import small_objects
     from imasks.deploy.observe import observers
     from imasks.runs.lost import REMEDY, lost_notes
-    from imasks.runs.run import default_workers, estimate, plan_run
+    from imasks.runs.run import default_workers, estimate, not_asked_for, plan_run
     from imasks.runs.tables import plan_table, results_table, start_note
 
     openers = observers(options)
@@ -163,11 +164,10 @@ def _study(
         dataset, out, approaches=names, seeds=seeds, options=options, may_grow=may_grow, dry=dry
     )
     workers = default_workers(run, options)
-    others = [name for name in run.config.approaches if name not in names]
-    if more := len(others) + len(set(run.config.seeds) - set(seeds)):
+    if others := not_asked_for(run, names, seeds):
         say(
-            f"{out} holds {more} more approaches or seeds, which go on too if they are not "
-            "finished; for these alone use another --out."
+            f"{out} holds more that is not finished and goes on too ({shorten(others)}); for what "
+            "was asked for alone use another --out."
         )
     if run.config.review is not None:
         say(f"Review: {run.config.review}")

@@ -39,7 +39,7 @@ class About:
         approach: that trained them.
         seed: of it.
         generation: 0 is the supervised start.
-        val: the best network's validation score; None if it has none.
+        val: the validation score of the networks together; None if they have none.
         version: of imasks that wrote the file.
     """
 

@@ -23,8 +23,9 @@ class Chosen:
         approach: its name.
         seed: of the run.
         generation: 0 is the supervised start.
-        val: its best candidate's validation score.
-        fits: the jobs of its best candidates, the best first: the ensemble.
+        val: validation score of its best candidates together.
+        rank: the job that put its candidates in order.
+        fits: the jobs of the best candidates, the best first: the ensemble.
         quality: the finished job that says how well EvalNets judge its predictions; None where
             they do not, or not yet.
         done: jobs that are done, of the approaches and seeds that were chosen from.
@@ -36,6 +37,7 @@ class Chosen:
     seed: int
     generation: int
     val: float
+    rank: Job
     fits: tuple[Job, ...]
     quality: Job | None = None
     done: int
@@ -65,7 +67,9 @@ class Chosen:
 
 
 def choose(run: Run, *, approach: str | None = None, seed: int | None = None) -> Chosen:
-    """Choose the finished generation with the best validation score; the first of equal ones.
+    """Choose the finished generation whose ensemble has the best validation score.
+
+    Of equal ones the first.
 
     A start is no choice while its approach has no generation of its own yet, unless there is
     nothing else: other seeds and approaches would be judged by what is not theirs.
@@ -98,6 +102,7 @@ def choose(run: Run, *, approach: str | None = None, seed: int | None = None) ->
         seed=line.seed,
         generation=generation.number,
         val=_val(run, generation),
+        rank=generation.rank,
         fits=tuple(by_key[key] for key in ranked[: line.how.models]),
         quality=quality if quality and run.store.done(quality) else None,
         done=sum(run.store.done(job) for job in jobs),
@@ -136,5 +141,5 @@ def _lines(run: Run, approach: str | None, seed: int | None) -> list[Line]:
 
 
 def _val(run: Run, generation: Generation) -> float:
-    best = run.store.result(generation.rank)["best"]
-    return float(best["val"][run.config.make_task().primary])
+    ensemble = run.store.result(generation.rank)["ensemble"]
+    return float(ensemble["val"][run.config.make_task().primary])

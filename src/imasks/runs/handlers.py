@@ -214,6 +214,7 @@ def do_rank(job: Job, store: Store) -> dict[str, Any]:
         if len(arrays.images):
             tally = ensemble_tally(networks, arrays, task, device_of(job))
             result["ensemble"][split] = task.summary(tally)
+            write_records(store.folder(job) / f"{split}.json", arrays.names, task, tally)
             if split == "val":
                 overlaps = tally[:, : len(task.classes)]
                 result["never_predicted"] = never_predicted(overlaps, labeled_classes(data, task))

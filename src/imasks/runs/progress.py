@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -167,7 +168,7 @@ def beside(draw: object, *, every: float) -> Iterator[None]:
 
 def _say(follower: Progression, console: Console) -> None:
     state = follower.state()
-    console.print(f"{state.done}/{state.jobs} jobs, {state.share:.0%}{_left(state)}")
+    console.print(f"{state.done}/{state.jobs} jobs, {percent(state.share)}{_left(state)}")
 
 
 def _left(state: State) -> str:
@@ -205,6 +206,11 @@ def makespan(jobs: Sequence[Job], cost: Mapping[str, float], *, workers: int) ->
             if not missing[user]:
                 heappush(ready, user)
     return now
+
+
+def percent(share: float) -> str:
+    """Write a share of work, rounded down: all is done only when it is."""
+    return f"{math.floor(share * 100)}%"
 
 
 def duration(seconds: float) -> str:

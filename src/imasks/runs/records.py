@@ -13,7 +13,15 @@ from imasks.runs.progress import duration
 from imasks.runs.results import Outcome
 from imasks.runs.run import Run
 from imasks.runs.summary import LOWER, QUALITY, UPPER, Row, Spread, Stage, rows, stages
-from imasks.runs.tables import CONVENTIONS, MISSING, convention_lines, networks_text, span, text
+from imasks.runs.tables import (
+    CONVENTIONS,
+    MISSING,
+    computed_on,
+    convention_lines,
+    networks_text,
+    span,
+    text,
+)
 from imasks.tasks import Binary
 
 COLUMNS = (
@@ -26,8 +34,9 @@ _LOST = ("never_predicted", "vanished")
 _QUALITY = tuple(f"quality_{name}" for name in QUALITY.values())
 
 _SCORES_NOTE = f"""\
-One network a seed: the best candidate by validation score of the generation with the best
-validation score (columns generation, validation, test). Test images choose nothing.
+One network a seed: the best candidate by validation score of the generation whose best networks
+together score best on the validation images, and which predictions use (columns generation,
+validation, test). Test images choose nothing.
 
 * **test**: mean ± deviation over seeds; **s.e.**: standard error of that mean.
 * **ensemble**: test score of the best networks of that generation together.
@@ -41,7 +50,8 @@ validation score (columns generation, validation, test). Test images choose noth
 * **by EvalNets**: the share of these that EvalNets saw. They learn beside any budget of steps or
   epochs.
 * **time**: of computing, all seeds, candidates and shared starts counted in.
-* **jobs**: done of all, those that approaches share counted at each.
+* **jobs**: done of all, those that approaches share counted at each, the preparation of the data
+  not at all.
 """
 _UNFINISHED_NOTE = """\
 * **(not finished)**: jobs are left, so numbers may change. Seeds without a generation of the
@@ -76,7 +86,8 @@ validation images. Its table compares it with the true scores of the test images
 * **mean error**: mean absolute difference of the two.
 * **bad**: share of predictions with a true score below 0.5.
 * **bad in lowest tenth**: share of these that stands in the tenth with the lowest expected scores;
-  0.1 where scores know nothing, and at most 0.1 / bad.
+  0.1 where scores know nothing, and at most 0.1 / bad, but for few images, of which a tenth is
+  rounded up.
 """
 
 
@@ -124,7 +135,7 @@ def results_markdown(runs: Sequence[Run]) -> str:
             told.add(_UNFINISHED_NOTE)
         parts.append(
             f"## {title}\n\nScore: {score}. {H} x {W} pixels, {networks_text(config)}, preset "
-            f"{config.preset}, {config.budget}, {seeds}, {config.device}.\n"
+            f"{config.preset}, {config.budget}, {seeds}, {computed_on(config)}.\n"
         )
         parts.append(markdown_table(summed))
         if endings := endings_list(summed):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import stdev
 from typing import Any
@@ -28,8 +28,8 @@ class Step:
             where there are none.
         val: the best candidate's validation score.
         test: its score on the test images; None without test images.
-        ensemble_val: of the mean probability of the best n candidates.
-        ensemble_test: likewise.
+        ensemble_val: validation score of the mean probability of the best n candidates.
+        ensemble_test: likewise, on the test images.
         im_share: mean share of pixels in the inconsistency masks learned with; None in
             generation 0.
         kept: share of the unlabeled images learned with.
@@ -110,8 +110,8 @@ class Outcome:
         steps: the finished generations, in order.
         complete: whether nothing is left to do.
         seconds: of computing that went into it, shared starts counted in.
-        done: jobs done.
-        jobs: all of its jobs; without those after its ending, if it has one.
+        done: jobs done, the preparation of the data not counted.
+        jobs: all of its jobs, likewise; without those after its ending, if it has one.
         ended: why it ended before its last generation; None where it did not.
         waits: whether it has no generation of its own yet and is to have some: what is known of it
             then is the start's, which other approaches share.
@@ -129,8 +129,11 @@ class Outcome:
 
     @property
     def chosen(self) -> Step | None:
-        """The generation with the best validation score: what a user is given."""
-        return max(self.steps, key=lambda step: sortable(step.val), default=None)
+        """The generation whose best networks together have the best validation score.
+
+        They are what a user is given, and a single one's score says less of them.
+        """
+        return max(self.steps, key=lambda step: sortable(step.ensemble_val), default=None)
 
 
 def outcomes(plan: Plan, config: RunConfig, store: Store) -> list[Outcome]:
@@ -195,6 +198,11 @@ def jobs_of(line: Line) -> list[Job]:
     return in_order(line.targets)
 
 
+def own_jobs(jobs: Iterable[Job]) -> list[Job]:
+    """Leave out the preparation of the data, which is every line's."""
+    return [job for job in jobs if job.kind != "prepare"]
+
+
 def _outcome(line: Line, store: Store, task: Task) -> Outcome:
     jobs = jobs_of(line)
     seconds = {job: store.elapsed(job) for job in jobs}
@@ -204,15 +212,15 @@ def _outcome(line: Line, store: Store, task: Task) -> Outcome:
         if store.done(generation.rank)
     ]
     wanted = attainable(jobs, store)
-    done = sum(store.done(job) for job in wanted)
+    done = [job for job in wanted if store.done(job)]
     return Outcome(
         approach=line.approach.name,
         seed=line.seed,
         steps=tuple(steps),
-        complete=done == len(wanted),
+        complete=len(done) == len(wanted),
         seconds=sum(seconds.values()),
-        done=done,
-        jobs=len(wanted),
+        done=len(own_jobs(done)),
+        jobs=len(own_jobs(wanted)),
         ended=_ending(line, store),
         waits=waits(line, store),
     )

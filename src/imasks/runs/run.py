@@ -13,6 +13,7 @@ import torch
 from filelock import FileLock
 from rich.console import Console
 
+from imasks.approaches.recipes import find_approach
 from imasks.data.card import shorten
 from imasks.data.checksum import changed_files
 from imasks.data.folder import Dataset, open_dataset
@@ -38,7 +39,7 @@ from imasks.runs.networks import FOLDER, keep_weights
 from imasks.runs.options import Options
 from imasks.runs.plan import Plan, make_plan
 from imasks.runs.progress import makespan, shown
-from imasks.runs.results import Outcome, outcomes
+from imasks.runs.results import Outcome, jobs_of, outcomes
 from imasks.runs.summary import Row, rows
 from imasks.training.pace import seconds_per_step
 from imasks.training.recipe import Recipe
@@ -354,6 +355,16 @@ def default_workers(run: Run, options: Options) -> int:
     if options.workers is None and config.device == "cpu":
         return min(count, max(1, cores() // config.threads))
     return count
+
+
+def not_asked_for(run: Run, approaches: Sequence[str], seeds: Sequence[int]) -> list[str]:
+    """List approaches and seeds that a run holds unfinished beside those that are asked for."""
+    asked = {(find_approach(name).name, seed) for name in approaches for seed in seeds}
+    return [
+        f"{line.approach.name} with seed {line.seed}"
+        for line in run.plan.lines
+        if (line.approach.name, line.seed) not in asked and unfinished(jobs_of(line), run.store)
+    ]
 
 
 def data_of(run: Run) -> Dataset:

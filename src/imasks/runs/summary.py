@@ -59,13 +59,15 @@ class Row:
         generation: the chosen generations, one a seed.
         val: validation scores of the chosen candidates.
         test: their test scores.
-        ensemble_test: test scores of the chosen generation's ensemble.
+        ensemble_val: validation scores of the chosen generations' ensembles, which chose them.
+        ensemble_test: their test scores.
         to_lower: test score less that of LDT with the same seed; None for LDT itself.
         gap: share of the way from LDT to FDT, see :func:`gap_closed`.
         parameters: of the chosen networks, one number a seed.
         steps: optimiser steps of the chosen networks, likewise.
         images_seen: see :class:`imasks.runs.results.Step`, likewise.
-        evalnet_share: likewise, its mean; None where no EvalNet had a part.
+        evalnet_share: of all images that were seen, all seeds together; None where no EvalNet had
+            a part.
         quality: likewise, each number over seeds; empty without EvalNets.
         conventions: the score by other conventions about images without foreground, likewise; see
             :class:`imasks.runs.results.Step`.
@@ -83,6 +85,7 @@ class Row:
     generation: tuple[int, ...]
     val: Spread | None
     test: Spread | None
+    ensemble_val: Spread | None
     ensemble_test: Spread | None
     to_lower: Spread | None
     gap: float | None
@@ -232,20 +235,26 @@ def _row(name: str, found: list[Outcome]) -> Row:
     by_seed = _chosen(name, found)
     lower, upper = (_scores(_chosen(one, found)) for one in (LOWER, UPPER))
     chosen = list(by_seed.values())
-    shares = [step.evalnet_share for step in chosen if step.evalnet_share is not None]
+    seen = [(s.images_seen, s.evalnet_share) for s in chosen if s.images_seen and s.evalnet_share]
+    shown = sum(step.images_seen or 0 for step in chosen)
+    waiting = bool(chosen) and all(one.waits for one in mine)
+    measured = _measured(name, by_seed, lower, upper)
+    if waiting:  # of the start there is nothing to say
+        measured |= {"to_lower": None, "gap": None}
     return Row(
         approach=name,
         generation=tuple(step.generation for step in chosen),
-        **_measured(name, by_seed, lower, upper),
+        **measured,
+        ensemble_val=Spread.of(step.ensemble_val for step in chosen),
         parameters=tuple(step.parameters for step in chosen),
         steps=tuple(step.steps for step in chosen),
         images_seen=tuple(step.images_seen for step in chosen if step.images_seen is not None),
-        evalnet_share=fmean(shares) if any(shares) else None,
+        evalnet_share=sum(n * share for n, share in seen) / shown if seen else None,
         seconds=sum(one.seconds for one in mine),
         complete=all(one.complete for one in mine),
         seeds=len(mine),
         progress=f"{sum(one.done for one in mine)}/{sum(one.jobs for one in mine)}",
-        waits=bool(chosen) and all(one.waits for one in mine),
+        waits=waiting,
         ended=tuple(f"seed {one.seed} {one.ended}" for one in mine if one.ended),
         quality=_by_name([step.quality for step in chosen]),
         conventions=_by_name([step.conventions for step in chosen]),

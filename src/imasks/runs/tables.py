@@ -18,8 +18,8 @@ from imasks.models.networks import describe
 from imasks.models.unet import UNetConfig
 from imasks.runs.config import RunConfig
 from imasks.runs.cost import FEW_TIMES, times_seen
-from imasks.runs.progress import Progression, duration
-from imasks.runs.results import Outcome, jobs_of
+from imasks.runs.progress import Progression, duration, percent
+from imasks.runs.results import Outcome, own_jobs
 from imasks.runs.run import NETWORKS, Run
 from imasks.runs.summary import LOWER, QUALITY, UPPER, Row, Spread
 from imasks.training.pace import timed_images
@@ -54,8 +54,8 @@ def results_table(rows: Sequence[Row], *, score: str) -> RenderableType:
             duration(row.seconds).replace(" ", ""),
         )
     notes = [
-        f"{spread_text(rows)}; gen.: generation with the best validation score; ensemble: test "
-        "score of its best networks together;",
+        f"{spread_text(rows)}; gen.: generation whose best networks together score best "
+        "on the validation images; ensemble: their test score;",
         f"gap: closed from {LOWER} to {UPPER}, (x - {LOWER}) / ({UPPER} - {LOWER}) of the mean "
         "test scores; time: of computing, shared starts counted in.",
     ]
@@ -186,7 +186,7 @@ def plan_table(run: Run, times: Mapping[str, float], *, workers: int) -> Rendera
         table.add_column(name, justify="left" if long else "right", no_wrap=not long)
     for name in config.approaches:
         lines = [line for line in run.plan.lines if line.approach.name == name]
-        jobs = in_order([job for line in lines for job in jobs_of(line)])
+        jobs = own_jobs(in_order([job for line in lines for job in line.targets]))
         table.add_row(
             name,
             str(len(lines)),
@@ -197,7 +197,7 @@ def plan_table(run: Run, times: Mapping[str, float], *, workers: int) -> Rendera
         )
     jobs = in_order(run.plan.targets)
     table.add_row(
-        "together, shared jobs once",
+        "all, shared jobs once",  # and the preparation, which is nobody's own
         *(str(len(config.seeds)), ""),
         str(sum(job.kind in NETWORKS for job in jobs)),
         str(len(jobs)),
@@ -247,6 +247,13 @@ def _widths(config: RunConfig) -> str:
     return f" (where they grow: {widths})" if growth else ""
 
 
+def computed_on(config: RunConfig) -> str:
+    """Say what numbers were computed with: they are the same only where this is."""
+    precision = config.how.recipe.precision
+    threads = f", threads of a process: {config.threads}" if config.device == "cpu" else ""
+    return f"{config.device}, {precision}{threads}"
+
+
 def networks_text(config: RunConfig) -> str:
     """Name the networks of a run; those that are no U-Nets do not grow."""
     width = f"width {config.ladder.width:g}"
@@ -260,8 +267,8 @@ def networks_text(config: RunConfig) -> str:
 def status_table(run: Run) -> RenderableType:
     """Where a run stands, job by job for those that have begun."""
     state = Progression(run.plan.targets, run.store).state()
-    head = f"{run.folder}: {state.done} of {state.jobs} jobs done, {state.share:.0%} of the work, "
-    head += f"{duration(state.seconds)} of computing so far"
+    head = f"{run.folder}: {state.done} of {state.jobs} jobs done, {percent(state.share)} of the "
+    head += f"work, {duration(state.seconds)} of computing so far"
     if state.remaining is not None and state.done < state.jobs:
         head += f", about {duration(state.remaining)} of computing left"
     parts: list[RenderableType] = [Text(head)]

@@ -98,7 +98,8 @@ def test_many_curves_have_bars_beside_one_another_in_place_of_bands():
     assert starts[-1] - starts[0] < 0.1
     assert {len(each.get_segments()) for each in axes.collections} == {2}  # bars of two points
     assert "bands" not in spread_note([many])
-    assert "bands" in spread_note([panel(curve("IM", 0.5))])
+    assert "bands" in spread_note([panel(curve("IM", 0.5, 0.6))])
+    assert "bands" not in spread_note([panel(curve("IM", 0.5))])  # they would have no width
 
 
 def test_markers_of_crowded_panels_stay_off_the_edges():

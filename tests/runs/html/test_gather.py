@@ -80,10 +80,12 @@ def test_galleries_hold_different_images_from_low_to_high(study):
 
 def test_shares_of_classes_are_those_of_the_masks(study):
     (found,) = only(study).classes
+    predicts = best_of(study, study.rows()).approach
     labels = np.load(study.store.folder(study.plan.prepare) / "labeled_labels.npy")
     assert found.shares["labeled"] == pytest.approx((labels == 1).mean())
     assert set(found.shares) == {
-        *("labeled", "validation", "pseudo-labels of IM", "predicted on validation")
+        *("labeled", "validation", "pseudo-labels of IM"),
+        f"predicted on validation by {predicts}",
     }
 
 
@@ -131,10 +133,11 @@ def test_what_is_not_finished_says_so(study):
 def test_the_best_approach_is_one_with_all_seeds_and_results_of_its_own(study):
     ldt, fdt, im = study.rows()
     best = Spread(mean=0.9, deviation=0.1, count=2)
-    for row in (replace(im, val=best), replace(im, waits=True)):
-        worse = replace(ldt, val=replace(best, mean=0.1))
+    full = replace(im, ensemble_val=best)
+    for row in (full, replace(full, waits=True)):
+        worse = replace(ldt, ensemble_val=replace(best, mean=0.1))
         assert best_of(study, [row, worse]).approach == ("LDT" if row.waits else "IM")
-    one_seed = replace(im, val=Spread(mean=0.9, deviation=None, count=1))
+    one_seed = replace(im, ensemble_val=Spread(mean=0.9, deviation=None, count=1))
     assert best_of(study, [one_seed, worse]).approach == "LDT"
     assert best_of(study, [fdt]).approach == "FDT"
     assert best_of(study, []) is None

@@ -122,8 +122,10 @@ def spread_note(panels: Sequence[Panel]) -> str:
 
 
 def _crowded(panel: Panel) -> bool:
-    """Tell whether bands would cover one another."""
-    return sum(not curve.level for curve in panel.curves) > CROWD
+    """Tell whether bands would cover one another, or have no width."""
+    curves = [curve for curve in panel.curves if not curve.level]
+    alone = bool(curves) and len({number for curve in curves for number in curve.points}) == 1
+    return len(curves) > CROWD or alone
 
 
 def _draw(axes: Axes, panel: Panel, style: Mapping[str, Look]) -> None:
@@ -146,6 +148,16 @@ def _draw(axes: Axes, panel: Panel, style: Mapping[str, Look]) -> None:
         x = last + room + step * (place - 0.6)
         color = style[curve.name].color
         axes.errorbar(x, spread.mean, spread.deviation, color=color, linewidth=1, capsize=2)
+        axes.annotate(  # colours and dashes cannot tell short bars apart
+            curve.name,
+            (x, spread.mean + (spread.deviation or 0)),
+            xytext=(0, 2),
+            textcoords="offset points",
+            rotation=90,
+            fontsize=5,
+            ha="center",
+            va="bottom",
+        )
     apart = (3 * step if last > first else 0.85) / len(curves) if crowded else 0.0
     for place, curve in enumerate(curves):
         shift = apart * (place - (len(curves) - 1) / 2)

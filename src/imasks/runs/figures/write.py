@@ -272,10 +272,14 @@ def _predicted_scores(run: Run) -> Iterator[Drawn]:
         yield Drawn(
             name=f"predicted_score_{slug(title)}",
             figure=scatter_figure(predicted, true, title=title),
-            caption=f"Predicted against true score of {len(true)} predictions ({title}): {found}. "
-            "Dashed: where both are equal.",
+            caption=f"Predicted against true score of {len(true)} predictions "
+            f"({title}{_first(run)}): {found}. Dashed: where both are equal.",
             alt=f"Scatter plot of predicted against true score, {len(true)} points; {found}.",
         )
+
+
+def _first(run: Run) -> str:
+    return f", the first of {len(run.config.seeds)} with any" if len(run.config.seeds) > 1 else ""
 
 
 def _task_and_colors(run: Run) -> tuple[Task, np.ndarray]:

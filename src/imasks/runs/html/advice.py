@@ -128,7 +128,7 @@ def _few_images(known: Known) -> Iterator[Advice]:
             continue
         text = (
             f"The {what} set has {len(scores)} images: a mean {known.score} of them is uncertain "
-            f"by ±{error:.2f} (standard error)."
+            f"by ±{error:.2f} (standard error, of the networks that predict)."
         )
         if split == "val" and known.run.config.val_cut:
             text += " They were cut from labeled/, as there is no val/."

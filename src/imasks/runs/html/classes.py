@@ -17,11 +17,11 @@ from imasks.runs.html.page import ClassShare, Swatch
 from imasks.runs.html.viewer import Thread
 from imasks.runs.run import Run
 from imasks.tasks import Task
-from imasks.training.predict import votes
+from imasks.training.predict import probabilities
 
 PREDICTED = 64  # validation images that are predicted again
 CHUNK = 64
-LABELED, VALIDATION, PREDICTIONS = "labeled", "validation", "predicted on validation"
+LABELED, VALIDATION = "labeled", "validation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +64,15 @@ def count_classes(run: Run, chosen: Chosen | None, threads: Sequence[Thread]) ->
         val = load_arrays(folder, "val")
         rows = np.unique(np.linspace(0, len(val.images) - 1, PREDICTED).round().astype(int))
         validated = len(rows)
-        network = load_network(run.store.folder(chosen.fits[0]))
+        networks = [load_network(run.store.folder(fit)) for fit in chosen.fits]
         cpu = torch.device("cpu")
-        said = votes([network], val.images[rows], task, device=cpu, reserved=False)
-        found[PREDICTIONS] = shares_of(np.concatenate([v[0].numpy() for _, v in said]), task)
+        said = [
+            task.discrete(each.mean(0), reserved=False).numpy()
+            for _, each in probabilities(networks, val.images[rows], task, device=cpu)
+        ]
+        found[f"predicted on validation by {chosen.approach}"] = shares_of(
+            np.concatenate(said), task
+        )
     iou, of = _class_iou(run, chosen, task)
     return ClassCounts(shares=found, whose=whose, validated=validated, iou=iou, of=of)
 
@@ -118,7 +123,7 @@ def class_table(
 def _class_iou(run: Run, chosen: Chosen | None, task: Task) -> tuple[np.ndarray | None, str]:
     if chosen is None:
         return None, ""
-    result = run.store.result(chosen.fits[0])
+    result = run.store.result(chosen.rank)["ensemble"]
     split = "test" if "test" in result else "val"
     values = [result[split][f"class_iou/{name}"] for name in task.classes]
-    return np.array(values, np.float64), "test" if split == "test" else "validation"
+    return np.array(values, np.float64), {"test": "test", "val": "validation"}[split]

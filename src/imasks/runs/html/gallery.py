@@ -19,7 +19,7 @@ from imasks.runs.html.pictures import Album, photo
 from imasks.runs.html.viewer import Thread, label_score, row_name, shares
 from imasks.runs.run import Run
 from imasks.tasks import IGNORE, Task
-from imasks.training.predict import votes
+from imasks.training.predict import probabilities
 
 SHOWN = 6  # images of each kind
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 def galleries_of(
     run: Run, chosen: Chosen | None, threads: Sequence[Thread], album: Album, colors: np.ndarray
 ) -> tuple[Gallery, ...]:
-    """Picture what the chosen network does best and worst, and what networks disagree on most."""
+    """Picture what the chosen networks do best and worst, and what networks disagree on most."""
     found: list[Gallery] = []
     if chosen is not None:
         found += _by_score(run, chosen, album, colors)
@@ -37,12 +37,13 @@ def galleries_of(
 
 
 def image_scores(run: Run, chosen: Chosen, split: str) -> np.ndarray | None:
-    """Read the chosen network's score of every image of a split.
+    """Read the score of every image of a split, as the chosen networks together reach it.
 
     Returns:
-        float64 [M], NaN where an image has no score; None where the split is empty.
+        float64 [M], NaN where an image has no score; None where the split is empty, or the run is
+        of a version that did not keep these.
     """
-    path = run.store.folder(chosen.fits[0]) / f"{split}.json"
+    path = run.store.folder(chosen.rank) / f"{split}.json"
     if not path.is_file():
         return None
     primary = run.config.make_task().primary
@@ -64,13 +65,16 @@ def _by_score(run: Run, chosen: Chosen, album: Album, colors: np.ndarray) -> lis
     count = min(SHOWN, len(order) // 2)  # no image is both
     rows = {"Worst": order[:count], "Best": order[len(order) - count :][::-1]}
     score, what = score_name(run.config.make_task().primary), _SPLITS[split]
-    hatched = " Hatched: its companions disagree." if len(chosen.fits) > 1 else ""
+    several = len(chosen.fits) > 1
+    who = (
+        f"{len(chosen.fits)} networks that predict together" if several else "network that predicts"
+    )
+    hatched = " Hatched: they disagree." if several else ""
     return [
         Gallery(
             title=title,
-            text=f"Of {len(order)} {what} images, those with the {word} {score} of the network "
-            f"that predicts ({chosen.approach}, seed {chosen.seed}, generation "
-            f"{chosen.generation}).{hatched}",
+            text=f"Of {len(order)} {what} images, those with the {word} {score} of the {who} "
+            f"({chosen.approach}, seed {chosen.seed}, generation {chosen.generation}).{hatched}",
             exhibits=tuple(_predicted(run, chosen, arrays, rows[title], scores, album, colors)),
         )
         for title, word in (("Worst", "lowest"), ("Best", "highest"))
@@ -96,9 +100,9 @@ def _predicted(
     task = run.config.make_task()
     networks = [load_network(run.store.folder(fit)) for fit in chosen.fits]
     images = arrays.images[np.array(rows)]
-    voted = np.concatenate(
-        [v.numpy() for _, v in votes(networks, images, task, device=CPU, reserved=False)], 1
-    )
+    said = torch.cat([p for _, p in probabilities(networks, images, task, device=CPU)], 1)
+    together = task.discrete(said.mean(0), reserved=False).numpy()
+    voted = torch.stack([task.discrete(one, reserved=False) for one in said]).numpy()
     for at, row in enumerate(rows):
         differ = (voted[:, at] != voted[0, at]).any((0, 1))
         name = row_name(arrays, row)
@@ -108,7 +112,7 @@ def _predicted(
             note += f", {disputed}"
         stills = _stills(
             images[at],
-            (voted[0, at], differ, "prediction", disputed),
+            (together[at], differ, "prediction", disputed),
             arrays.labels[row],
             task,
             colors,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from imasks.runs.results import sortable
 from imasks.runs.run import Run
 from imasks.runs.summary import Row
 from imasks.runs.summary import rows as rows_of
+from imasks.runs.tables import computed_on
 
 VIEWED = 0.6  # share of the pictures' bytes that the viewer may take
 
@@ -106,22 +106,19 @@ def _run_page(run: Run, title: str, published: Sequence[Panel | None], album: Al
 
 
 def best_of(run: Run, rows: Sequence[Row]) -> Chosen | None:
-    """Choose the approach whose validation scores are best over all seeds, and of it the best seed.
+    """Choose the approach whose ensembles are best on validation, and of it the best seed.
 
     Approaches that learn from the true masks of unlabeled images are yardsticks: they are chosen
     only where there are no others. So are those with fewer seeds than others, whose means are not
     over the same seeds, and those of which only the start is finished. None before any generation
     is finished.
     """
-    scored = [row for row in rows if row.val is not None]
-    usable = [row for row in scored if not find_approach(row.approach).needs_truth] or scored
-    own = [row for row in usable if not row.waits] or usable
-    most = max((row.val.count for row in own if row.val), default=0)
-    best = max(
-        (row for row in own if row.val and row.val.count == most),
-        key=lambda row: sortable(row.val.mean) if row.val else -math.inf,
-        default=None,
-    )
+    scored = [(row, row.ensemble_val) for row in rows if row.ensemble_val is not None]
+    usable = [one for one in scored if not find_approach(one[0].approach).needs_truth] or scored
+    own = [one for one in usable if not one[0].waits] or usable
+    most = max((val.count for _, val in own), default=0)
+    full = [(row, val) for row, val in own if val.count == most]
+    best, _ = max(full, key=lambda one: sortable(one[1].mean), default=(None, None))
     return None if best is None else choose(run, approach=best.approach)
 
 
@@ -166,7 +163,7 @@ def _facts(run: Run) -> tuple[tuple[str, str], ...]:
         ("Images", images),
         ("Networks see", f"{H} x {W} pixels, {_FITS[config.preparation.fit]}"),
         ("Training", f"preset {config.preset}, {config.budget}"),
-        ("Repeated", f"{_count(config.seeds, 'seed')}, {config.device}"),
+        ("Repeated", f"{_count(config.seeds, 'seed')}, {computed_on(config)}"),
         *reviewed,
         *_levels(config.preparation.levels),
     )
@@ -191,6 +188,10 @@ def _commands(run: Run) -> tuple[str, ...]:
     asked, config = read_asked(run.folder), run.config
     if asked is None:
         return ()
+    # what was found by measuring may be found otherwise another time
+    asked = {**asked, "precision": config.how.recipe.precision}
+    if config.device == "cpu":
+        asked["threads"] = config.threads
     folder = str(run.folder)
     return commands_of(config.data, folder, config.approaches, config.seeds, asked)
 

@@ -39,7 +39,7 @@ def score_table(rows: Sequence[Row], *, score: str) -> Table:
         rows=cells,
         notes=(
             "The network of a seed is the best candidate, by validation score, of the generation "
-            "with the best validation score. Test images choose nothing.",
+            "whose best networks together score best there. Test images choose nothing.",
             "ensemble: test score of that generation's best networks together, which is what "
             "predictions use.",
             f"to {LOWER}: test score less that of {LOWER} with the same seed, mean ± standard "
@@ -47,7 +47,7 @@ def score_table(rows: Sequence[Row], *, score: str) -> Table:
             f"gap: closed from {LOWER} to {UPPER}, (x - {LOWER}) / ({UPPER} - {LOWER}).",
             "time: of computing, all seeds, candidates and shared starts counted in. images seen: "
             "by the network and all that had a part in its pseudo-labels. jobs: done of all, those "
-            "that approaches share counted at each.",
+            "that approaches share counted at each, the preparation of the data not at all.",
             *(f"{row.approach}, {one}." for row in rows for one in row.ended),
         ),
     )
@@ -144,7 +144,7 @@ def quality_charts(run: Run) -> tuple[Chart, ...]:
     """Expected against true scores, a chart for each approach that EvalNets judge."""
     score = score_name(run.config.make_task().primary)
     return tuple(
-        _quality_chart(title, expected, true, score)
+        _quality_chart(title, expected, true, score, len(run.config.seeds))
         for title, expected, true in sources.predicted_scores(run)
     )
 
@@ -158,7 +158,7 @@ def summary_of(run: Run, rows: Sequence[Row], best: str | None) -> str:
         best: the approach that predictions are made with; None if there is none yet.
     """
     row = next((row for row in rows if row.approach == best), None)
-    if row is None or row.val is None:
+    if row is None or row.ensemble_val is None:
         return "No generation is finished yet: there are no scores."
     score = score_name(run.config.make_task().primary)
     lines = [line for line in run.plan.lines if line.approach.name == best]
@@ -168,14 +168,18 @@ def summary_of(run: Run, rows: Sequence[Row], best: str | None) -> str:
     aside = ""
     if yardsticks and not find_approach(row.approach).needs_truth:
         aside = ", of those that need no true masks of unlabeled images"
-    parts = [f"{who}{row.approach} is best on the validation images ({score} {row.val}){aside}"]
-    if row.test is not None:
-        parts.append(f"it reaches {row.test} on the test images")
+    sentence = (
+        f"{who}{row.approach} is best on the validation images{aside}: its networks together "
+    )
+    sentence += f"reach a {score} of {row.ensemble_val} there"
+    if row.ensemble_test is not None:
+        sentence += f", and {row.ensemble_test} on the test images"
+    single = [f"A single one reaches {row.test} on these"] if row.test else []
     if row.to_lower is not None:
-        parts.append(f"{row.to_lower.as_difference()} to {LOWER}")
+        single.append(f"{row.to_lower.as_difference()} to {LOWER}")
     if row.gap is not None and row.approach not in (LOWER, UPPER):
-        parts.append(f"{row.gap:.0%} of the way from {LOWER} to {UPPER}")
-    sentence = "; ".join([parts[0], ", ".join(parts[1:])]) if parts[1:] else parts[0]
+        single.append(f"{row.gap:.0%} of the way from {LOWER} to {UPPER}")
+    sentence += f". {', '.join(single)}" if single else ""
     more = ""
     if not all(one.complete for one in rows):
         more = f" Not finished: {unfinished_text(rows)}; numbers may change."
@@ -203,10 +207,13 @@ def _computing(run: Run) -> float:
     return sum(run.store.elapsed(job) for job in in_order(run.plan.targets))
 
 
-def _quality_chart(title: str, expected: np.ndarray, true: np.ndarray, score: str) -> Chart:
+def _quality_chart(
+    title: str, expected: np.ndarray, true: np.ndarray, score: str, seeds: int
+) -> Chart:
     found = agreement(expected, true)
     count = len(true)
     rows = np.unique(np.linspace(0, count - 1, DOTS).round().astype(int))
+    one_of = f" One seed of {seeds}; results.md has the mean." if seeds > 1 else ""
     drawn = "" if len(rows) == count else f" {len(rows)} of them are drawn, evenly chosen."
     points = [(float(true[row]), float(expected[row])) for row in rows]
     return scatter_chart(
@@ -215,7 +222,7 @@ def _quality_chart(title: str, expected: np.ndarray, true: np.ndarray, score: st
         alt=f"Scatter plot of expected against true {score}, {count} points; {found}.",
         xlabel=f"true {score}",
         ylabel=f"expected {score}",
-        caption=f"{count} predictions: {found}.{drawn} Dashed: where both are equal.",
+        caption=f"{count} predictions: {found}.{drawn}{one_of} Dashed: where both are equal.",
     )
 
 
