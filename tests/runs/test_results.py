@@ -66,6 +66,15 @@ def test_the_generation_is_chosen_by_validation_never_by_test():
     assert rows([one])[0].test.mean == 0.6
 
 
+def test_the_networks_together_choose_not_the_best_of_them():
+    one = outcome("IM", 0, (0.5, 0.5), (0.9, 0.9))
+    lucky = replace(one.steps[1], ensemble_val=0.4)
+    one = replace(one, steps=(one.steps[0], lucky))
+    assert one.chosen.generation == 0
+    row = rows([one])[0]
+    assert (row.ensemble_val.mean, row.val.mean) == (0.5, 0.5)
+
+
 def test_a_score_that_is_no_number_is_never_chosen():
     assert outcome("IM", 0, (math.nan, 0.9), (0.1, 0.6)).chosen.generation == 1
 
