@@ -9,6 +9,7 @@ import tomli_w
 
 from imasks.approaches.recipes import APPROACHES
 from imasks.data.folder import open_dataset
+from imasks.data.synthetic import write_demo_dataset
 from imasks.errors import UserError
 from imasks.jobs import in_order
 from imasks.runs import configure as module
@@ -57,6 +58,29 @@ def test_what_is_rare_is_asked_of_multiclass_tasks_only(tiny_dataset, tmp_path, 
     options = dataclasses.replace(tiny, im_label="rare")
     with pytest.raises(UserError, match=r"exclude one another \(found: task binary\)"):
         planned(tiny_dataset, tmp_path / "run", options, approaches=["IM"])
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "expected"),
+    [
+        ("multiclass", {}, "rare"),
+        ("multiclass", {"im_label": "ignore"}, "ignore"),
+        ("multiclass", {"preset": "paper"}, "blank"),
+        ("binary", {}, "ignore"),
+        ("binary", {"im_label": "mean"}, "mean"),
+    ],
+)
+def test_the_presets_policy_is_one_for_the_task(tmp_path, tiny, task, given, expected):
+    data = tmp_path / "data"
+    write_demo_dataset(data, labeled=4, unlabeled=4, val=2, test=0, size=(32, 32))
+    dataset = open_dataset(data)
+    card = dataclasses.replace(
+        dataset.card, task=task, classes=("x", "y")[: 1 + (task != "binary")]
+    )
+    dataset = dataclasses.replace(dataset, card=card)
+    options = dataclasses.replace(tiny, **given)
+    config = module.configure(dataset, options, approaches=["IM"], seeds=[0])
+    assert config.how.policy.label == expected
 
 
 def test_settings_of_one_approach_are_checked_too(tiny_dataset, tmp_path, tiny):

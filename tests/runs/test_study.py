@@ -130,6 +130,21 @@ def test_every_approach_ends_with_a_score_and_learned_what_its_record_says(study
     assert (last.quality is not None) == (APPROACHES[name].teachers != ())
 
 
+def test_the_default_looks_after_rare_classes_of_multiclass_tasks(tmp_path):
+    run = plan_run(
+        draw(tmp_path / "data", "multiclass"),
+        tmp_path / "run",
+        approaches=["IM+", "IM++"],
+        seeds=[0],
+        options=dataclasses.replace(OPTIONS, preset="default", generations=1),
+    )
+    work(run, workers=1, console=Console(quiet=True))
+    assert all(row.complete for row in run.rows())
+    for line in run.plan.lines:
+        votes = np.load(run.store.folder(line.generations[1].label) / "votes.npy", mmap_mode="r")
+        assert votes.shape[:2] == (U, 2)  # images and networks
+
+
 def test_what_was_seen_is_counted_with_its_judges(study):
     found = {
         (one.approach, step.generation): step for one in study.outcomes() for step in one.steps

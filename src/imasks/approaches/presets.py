@@ -168,7 +168,7 @@ PRESETS: Mapping[str, Preset] = {
         ),
         grader_width=1.0,
         thresholds="auto",
-        policy=Policy(input="keep", label="ignore", filter=False),
+        policy=Policy(input="keep", label="rare", filter=False),  # "ignore" if not multiclass
         on_the_fly=True,
         plain="position",
         least_labeled=0.3,

@@ -27,6 +27,7 @@ from imasks.data.checksum import checksum
 from imasks.data.folder import Dataset
 from imasks.data.prepare import STEP, Preparation, plan_preparation
 from imasks.data.resources import cores
+from imasks.encoding import TaskName
 from imasks.errors import UserError
 from imasks.models.unet import UNetConfig
 from imasks.runs.config import RunConfig
@@ -65,7 +66,7 @@ def configure(
     if not seeds:
         raise UserError("no seed is given", remedy="Give seeds, at least 1 of them.")
     networks = choose_networks(options)
-    how = _preset(options, others=bool(networks))
+    how = _for_task(_preset(options, others=bool(networks)), dataset.card.task, options)
     trained = min(how.start_candidates, how.candidates)
     if len(networks) > trained:
         raise UserError(
@@ -112,6 +113,13 @@ def configure(
         review=dataset.review,
         networks=fitted(networks, in_channels=preparation.channels, outputs=outputs),
     )
+
+
+def _for_task(how: Preset, task: TaskName, options: Options) -> Preset:
+    """Let a preset's "rare" be what it is without classes that exclude one another: "ignore"."""
+    if options.im_label is None and how.policy.label == "rare" and not TASKS[task].exclusive:
+        return replace(how, policy=replace(how.policy, label="ignore"))
+    return how
 
 
 def _check_how(how: Preset, dataset: Dataset) -> None:

@@ -110,7 +110,8 @@ class Options:
         None,
         "Labels under it: 'blank' as published; 'ignore' them in the loss; learn the networks' "
         "'mean' probability, or the decision it leads to, 'weigh'ed by how sure it is; 'rare': "
-        "ignore all but classes that would get lost (multiclass); 'soft': the mean everywhere.",
+        "ignore all but classes that would get lost (multiclass, and the default there); 'soft': "
+        "the mean everywhere.",
     )
     im_erode: int | None = _option(
         None,
