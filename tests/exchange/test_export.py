@@ -105,7 +105,7 @@ def test_the_model_card_says_what_the_run_says(imasks, root):
     assert "4 labeled, 3 unlabeled, 2 val, 2 test" in text
     assert f"| **LDT** | 0, 0 | {row.val} | {row.test} | {row.ensemble_test} |" in text
     assert "±" in str(row.test)
-    assert "Mean±deviation over 2 seeds" in text
+    assert "Mean ± deviation over 2 seeds" in text
     assert "calibrated on 2 validation images" in text
     assert "Format: napari; 3 images" in text
     assert "Predicted quality: mean 0." in text

@@ -21,6 +21,7 @@ from imasks.models.own import OwnConfig
 from imasks.models.vit import VitConfig
 from imasks.models.weights import load_network
 from imasks.runs.config import RunConfig
+from imasks.runs.configure import for_task
 from imasks.runs.networks import choose_networks, step_of
 from imasks.runs.options import Options
 from imasks.runs.plan import make_plan
@@ -49,7 +50,7 @@ def config(preset, **more):
         approaches=("IM++",),
         seeds=(0,),
         preset=preset,
-        how=PRESETS[preset],
+        how=for_task(PRESETS[preset], "binary"),
         ladder=LADDERS["isic2018"],
         device="cpu",
         threads=1,

@@ -66,7 +66,9 @@ def configure(
     if not seeds:
         raise UserError("no seed is given", remedy="Give seeds, at least 1 of them.")
     networks = choose_networks(options)
-    how = _for_task(_preset(options, others=bool(networks)), dataset.card.task, options)
+    how = _preset(options, others=bool(networks))
+    if options.im_label is None:
+        how = for_task(how, dataset.card.task)
     trained = min(how.start_candidates, how.candidates)
     if len(networks) > trained:
         raise UserError(
@@ -115,9 +117,9 @@ def configure(
     )
 
 
-def _for_task(how: Preset, task: TaskName, options: Options) -> Preset:
+def for_task(how: Preset, task: TaskName) -> Preset:
     """Let a preset's "rare" be what it is without classes that exclude one another: "ignore"."""
-    if options.im_label is None and how.policy.label == "rare" and not TASKS[task].exclusive:
+    if how.policy.label == "rare" and not TASKS[task].exclusive:
         return replace(how, policy=replace(how.policy, label="ignore"))
     return how
 
