@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imasks.runs.figures.style import LETTER, listed, looks
+from imasks.runs.figures.style import LETTER, legend_below, listed, looks
 from imasks.runs.progress import duration
 from imasks.runs.summary import Spread
 
@@ -79,18 +79,7 @@ def effort_figure(races: Sequence[Race]) -> Figure:
                 **look.line() | {"linewidth": 1.1, "markeredgecolor": look.color},
             )
         _dress(axes, race)
-    shown = {  # one for each name, whichever panel has it
-        name: handle
-        for axes in grid.flat
-        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(
-        handles=[shown[name] for name in names],
-        loc="outside lower center",
-        ncols=columns,
-        fontsize=8,
-        frameon=False,
-    )
+    legend_below(figure, names, columns=columns)
     return figure
 
 

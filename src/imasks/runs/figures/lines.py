@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imasks.runs.figures.style import LETTER, Look, listed, looks
+from imasks.runs.figures.style import LETTER, Look, legend_below, listed, looks
 from imasks.runs.summary import Spread
 
 if TYPE_CHECKING:
@@ -74,17 +74,7 @@ def lines_figure(panels: Sequence[Sequence[Panel | None]]) -> Figure:
             axes.set_axis_off()
         else:
             _draw(axes, panel, style)
-    handles = {
-        str(line.get_label()): line for axes in figure.axes for line in axes.get_lines()
-    }  # one for each name, whichever panel has it
-    figure.legend(
-        handles=[handles[name] for name in names],
-        loc="outside lower center",
-        ncols=columns,
-        fontsize=8,
-        frameon=False,
-        handlelength=3.2,
-    )
+    legend_below(figure, names, columns=columns)
     return figure
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imasks.approaches.recipes import APPROACHES
 from imasks.approaches.variants import own_name
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's colours without yellow, which white paper swallows, and black, which is for levels
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -70,6 +73,23 @@ def looks(names: Iterable[str]) -> Mapping[str, Look]:
             for name, (color, dashes) in zip(levels, LEVELS * len(levels), strict=False)
         },
     }
+
+
+def legend_below(figure: Figure, names: Sequence[str], *, columns: int) -> None:
+    """Write one legend for all panels, a name once, whichever of them has it."""
+    shown = {
+        name: handle
+        for axes in figure.axes
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        handles=[shown[name] for name in names],
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=8,
+        frameon=False,
+        handlelength=3.2,
+    )
 
 
 def _is_level(name: str) -> bool:
