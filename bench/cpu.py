@@ -7,7 +7,11 @@ ratios are taken within a round. Rates are images a second over all cores:
 
 * plain: bench/plain.py, one process with a thread a core, float32;
 * imasks: this package's own training step (augmentation, loss, AdamW, averaged weights) in the
-  precision that it chooses here, one process of one thread a core, as `imasks train` works.
+  precision that it chooses here, one process of one thread a core, as `imasks train` works;
+* floor: what this processor could do at most (bench/floors.py), and the share of it that imasks
+  reaches.
+
+The last table lets one process work alone, then one a core: several candidates at once.
 """
 
 from __future__ import annotations
@@ -20,12 +24,15 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from statistics import median
+from threading import BrokenBarrierError
 from typing import Any
 
+import floors
 import numpy as np
 import plain
 import torch
@@ -39,7 +46,7 @@ from imasks.kernels import kernels
 from imasks.labelling.agree import Morphology
 from imasks.labelling.grading import copies, grade, inconsistent_pairs
 from imasks.labelling.labellers import Agreement
-from imasks.models.evalnet import EvalNetConfig, make_evalnet
+from imasks.models.evalnet import EvalNet, EvalNetConfig, make_evalnet
 from imasks.models.unet import UNetConfig, make_unet
 from imasks.tasks import make_task
 from imasks.training.batches import Batches, Part
@@ -70,18 +77,27 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256])
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("cpu.csv"))
     asked = parser.parse_args()
-    console = Console()
+    console = Console(width=110)
     console.print(
-        f"{CORES} cores, {platform.processor() or platform.machine()}, torch "
+        f"{CORES} cores, {processor()}, torch "
         f"{torch.__version__}, Python {platform.python_version()}, kernels {kernels()}"
     )
     console.print(f"10 products of 2000 x 2000 float32 matrices: {calibration():.2f} s")
+    torch.set_num_threads(CORES)
+    machine = floors.machine()
+    console.print(
+        f"{machine.products / 1e9:.0f} billion products a second in a matrix product, "
+        f"{machine.moved / 1e9:.0f} GB/s in a copy"
+    )
     rows: list[dict[str, Any]] = []
     for width in asked.widths:
         for size in asked.sizes:
             for kind in ("training", "labelling"):
                 row = {"kind": kind, "width": width, "size": size}
                 row |= compare(kind, width, size, asked.rounds, asked.seconds)
+                work = floors.unet(width, size)
+                floor = machine.training(work) if kind == "training" else machine.labelling(work, 2)
+                row |= {"floor": round(floor, 1), "share": round(row["imasks"] / floor, 2)}
                 rows.append(row)
                 console.print(" ".join(f"{k} {v}" for k, v in row.items()))
     console.print(
@@ -91,10 +107,32 @@ def main() -> None:
     console.print(
         table(published, "at 256 x 256 pixels beside the published implementation, calibrated")
     )
+    work = floors.work_of(evalnet(), torch.zeros(1, 3, 256, 256), torch.zeros(1, 1, 256, 256))
+    console.print(f"floor of copies by score: {machine.labelling(work, 4):.1f} pairs a second")
+    together = [
+        {"width": width, "size": size, **scaling(width, size, asked.rounds, asked.seconds)}
+        for width in asked.widths
+        for size in asked.sizes
+    ]
+    console.print(
+        table(together, f"{CORES} trainings at once: images a second, share of perfect scaling")
+    )
     with asked.out.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
+
+
+def processor() -> str:
+    """Name the processor, and whether it multiplies bfloat16."""
+    try:
+        about = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    words = dict(line.replace("\t", "").split(":", 1) for line in about if ":" in line)
+    half = [one for one in ("avx512_bf16", "amx_bf16") if one in words.get("flags", "").split()]
+    name = words.get("model name", platform.machine()).strip()
+    return f"{name} ({', '.join(half) or 'no bfloat16'})"
 
 
 def calibration() -> float:
@@ -109,7 +147,7 @@ def calibration() -> float:
 
 def compare(kind: str, width: float, size: int, rounds: int, seconds: float) -> dict[str, Any]:
     """Measure both ways round by round."""
-    batch = max(2, min(32, 32 * 128 * 128 // size**2)) if kind == "training" else 16
+    batch = batch_of(size) if kind == "training" else 16
     torch.set_num_threads(CORES)
     usual = plain_step(kind, width, size, batch)
     with Team(kind, width, size, batch, seconds) as team:
@@ -124,6 +162,28 @@ def compare(kind: str, width: float, size: int, rounds: int, seconds: float) -> 
         "ratio": round(median(ratios), 2),
         "lowest": round(ratios[0], 2),
         "highest": round(ratios[-1], 2),
+    }
+
+
+def batch_of(size: int) -> int:
+    """Return how many images are trained on at once."""
+    return max(2, min(32, 32 * 128 * 128 // size**2))
+
+
+def scaling(width: float, size: int, rounds: int, seconds: float) -> dict[str, Any]:
+    """Compare one training alone with one a core at the same time."""
+    about = ("training", width, size, batch_of(size), seconds)
+    with Team(*about, members=1) as one, Team(*about) as all_of_them:
+        for team in (one, all_of_them):
+            team.rate()
+        pairs = [(one.rate(), all_of_them.rate()) for _ in range(rounds)]
+    shares = sorted(together / (CORES * alone) for alone, together in pairs)
+    return {
+        "alone": round(median(alone for alone, _ in pairs), 1),
+        "together": round(median(together for _, together in pairs), 1),
+        "share": round(median(shares), 2),
+        "lowest": round(shares[0], 2),
+        "highest": round(shares[-1], 2),
     }
 
 
@@ -154,15 +214,15 @@ def rate(step: Step, seconds: float) -> float:
 
 
 class Team:
-    """One process of one thread a core; all of them work at the same time."""
+    """Processes of one thread, one a core unless told otherwise; all work at the same time."""
 
-    def __init__(self, *about: Any) -> None:
+    def __init__(self, *about: Any, members: int = CORES) -> None:
         context = multiprocessing.get_context("spawn")
-        self.barrier = context.Barrier(CORES + 1)
+        self.barrier = context.Barrier(members + 1)
         self.answers = context.SimpleQueue()
         self.members = [
             context.Process(target=member, args=(self.barrier, self.answers, *about), daemon=True)
-            for _ in range(CORES)
+            for _ in range(members)
         ]
 
     def __enter__(self) -> Team:
@@ -171,9 +231,10 @@ class Team:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.barrier.abort()  # members that wait for the next round end
         for one in self.members:
-            one.kill()
-            one.join()
+            one.join(timeout=60)
+            one.kill()  # should it hang, lest it disturbs what comes
 
     def rate(self) -> float:
         """Let all members work for a while; their rates together."""
@@ -189,9 +250,10 @@ def member(
     torch.set_num_threads(1)
     step = own_step(kind, width, size, batch)
     step()
-    while True:
-        barrier.wait()
-        answers.put(rate(step, seconds))
+    with suppress(BrokenBarrierError):
+        while True:
+            barrier.wait()
+            answers.put(rate(step, seconds))
 
 
 def own_step(kind: str, width: float, size: int, batch: int) -> Step:
@@ -287,8 +349,7 @@ def own_pairs(size: int) -> Step:
 
 def own_copies(size: int) -> Step:
     """Return the scoring of 16 pairs by four EvalNets, and what follows from the scores."""
-    config = EvalNetConfig(in_channels=3, mask_channels=1, classes=1, detection=False)
-    networks = [make_evalnet(config, CPU).eval() for _ in range(4)]
+    networks = [evalnet() for _ in range(4)]
     shown, task = part(size), make_task("binary", ("thing",))
     images, masks = shown.images[:16], shown.labels[:16]
 
@@ -298,6 +359,12 @@ def own_copies(size: int) -> Step:
         return len(images)
 
     return step
+
+
+def evalnet() -> EvalNet:
+    """Return an EvalNet of a binary task."""
+    config = EvalNetConfig(in_channels=3, mask_channels=1, classes=1, detection=False)
+    return make_evalnet(config, CPU).eval()
 
 
 def part(size: int) -> Part:

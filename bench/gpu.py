@@ -26,6 +26,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import floors
 import plain
 import torch
 from cpu import part, table
@@ -41,7 +42,6 @@ from imasks.training.batches import Batches
 from imasks.training.fit import _State, _train
 from imasks.training.predict import autocast
 
-PASSES, BYTES = 5, 2
 LABELLED = 256  # images at once
 Step = Callable[[], object]
 
@@ -85,7 +85,7 @@ def training(width: float, speed: float, asked: argparse.Namespace) -> dict[str,
         plain.training(**about, device=asked.device, bfloat16=True),
         own_training(width, asked.size, asked.batch, torch.device(asked.device)),
     ]
-    floor = asked.batch * floor_bytes(width, asked.size) / speed
+    floor = asked.batch * floors.unet(width, asked.size).moved / speed
     found = in_rounds(ways, asked)
     own = median(each[2] for each in found)
     return row("training", width, asked.batch, found) | {
@@ -163,23 +163,6 @@ def copy_speed(device: str) -> float:
     target = torch.empty_like(source)
     seconds = seconds_of(lambda: target.copy_(source), 0.5, device)
     return 2 * source.numel() * source.element_size() / seconds
-
-
-def floor_bytes(width: float, size: int) -> float:
-    """Count the bytes that a training step moves an image, at least."""
-    network = plain.PlainUNet(width=width)
-    elements = 0
-
-    def count(module: nn.Module, given: object, out: torch.Tensor) -> None:
-        nonlocal elements
-        elements += out.numel()
-
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
-            module.register_forward_hook(count)
-    with torch.no_grad():
-        network(torch.zeros(1, 3, size, size))
-    return float(PASSES * BYTES * elements)
 
 
 def own_training(width: float, size: int, batch: int, device: torch.device) -> Step:

@@ -10,6 +10,7 @@ from imasks.data.augment import (
     add_noise,
     augment,
     blur,
+    draw_noise,
     draw_positions,
     geometric,
     photometric,
@@ -54,7 +55,7 @@ def test_brightness_agrees_with_the_published_code(golden, case):
 
 def test_noise_stays_in_its_range():
     x = torch.full((4, 3, 32, 32), 100.0)
-    difference = add_noise(x, 7, seeded()) - x
+    difference = add_noise(x, draw_noise(x.shape, 7, seeded())) - x
     assert difference.min() == -7
     assert difference.max() == 6
 
@@ -169,3 +170,25 @@ def test_positions_are_drawn_from_what_is_allowed():
     mirrored = draw_positions(60, Augmentation(flip=True), seeded())
     assert set(mirrored) == {Position(), Position(left_right=True)}
     assert set(draw_positions(9, Augmentation(max_noise=3), seeded())) == {Position()}
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+@pytest.mark.parametrize("size", [(8, 8), (8, 12)])
+def test_only_what_is_drawn_is_computed_and_nothing_is_changed_in_place(monkeypatch, share, size):
+    how = Augmentation(
+        flip=True, free_rotation=True, contrast=0.3, brightness=20, max_blur=2, max_noise=9,
+        share=share,
+    )  # fmt: skip
+    images = torch.randint(0, 256, (9, 3, *size), generator=seeded()).float()
+    masks = (images[:, :1] > 99).to(torch.uint8)
+    before = images.clone(), masks.clone()
+    some = augment(images, masks, how, seeded(1))
+
+    def everywhere(x, chosen, change):  # as on a GPU
+        return torch.where(chosen.view(-1, 1, 1, 1), change(x, slice(None)), x)
+
+    monkeypatch.setattr("imasks.data.augment._changed", everywhere)
+    for one, other in zip(some, augment(images, masks, how, seeded(1)), strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(images, before[0])
+    assert torch.equal(masks, before[1])

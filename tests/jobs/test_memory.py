@@ -36,5 +36,5 @@ def faults(how):
 
 
 def test_freed_memory_is_used_again_without_new_pages():
-    # the best of three: the system may take pages away for reasons of its own
-    assert min(faults("keep") for _ in range(3)) < faults("return") / 10
+    # by where the heap lies, all of the memory is used again or half of it
+    assert min(faults("keep") for _ in range(3)) < 0.75 * faults("return")

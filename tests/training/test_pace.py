@@ -1,5 +1,6 @@
 """What is timed, and what it stands for."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -41,3 +42,34 @@ def test_a_part_stands_for_the_whole_and_patience_ends(monkeypatch, patience, st
     )
     assert found == seconds * 32 / 4
     assert len(times) == 2 * (4 - steps)
+
+
+@pytest.mark.parametrize(
+    ("full", "half", "chosen"),
+    [([2.0, 1.0], [1.8, 0.5], "bfloat16"), ([2.0, 1.0, 5.0], [1.0, 0.95], "float32")],
+)
+def test_the_faster_precision_is_chosen_by_the_time_that_the_processor_works(
+    monkeypatch, full, half, chosen
+):
+    lasting = {"float32": full, "bfloat16": half}
+    passed = [0.0]
+
+    def step_of(*about):
+        times = [*lasting[about[-1]], *[lasting[about[-1]][-1]] * pace.MOST]
+        return lambda: passed.append(passed[-1] + times.pop(0))
+
+    monkeypatch.setattr(pace, "_step", step_of)
+    monkeypatch.setattr(
+        pace,
+        "time",
+        SimpleNamespace(process_time=lambda: passed[-1], get_clock_info=time.get_clock_info),
+    )
+    found = pace.choose_precision(
+        UNetConfig(in_channels=3, outputs=1),
+        make_task("binary", ("a",)),
+        Recipe(),
+        size=(16, 16),
+        device=torch.device("cpu"),
+    )
+    assert found == chosen
+    assert len(passed) == 1 + 2 * pace.FEWEST  # long steps are not repeated for long

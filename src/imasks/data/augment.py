@@ -87,18 +87,17 @@ def geometric(
     images: Tensor, masks: Tensor, how: Augmentation, generator: Generator
 ) -> tuple[Tensor, Tensor]:
     """Mirror and rotate images and masks alike."""
-    B, device = len(images), images.device
+    moves: list[Change] = []
     if how.flip or how.free_rotation:
-        flip = _coins(B, generator, device)
-        images, masks = _where(flip, images.flip(-1), images), _where(flip, masks.flip(-1), masks)
+        moves.append(lambda x, _: x.flip(-1))
     if how.free_rotation:
-        flip = _coins(B, generator, device)
-        images, masks = _where(flip, images.flip(-2), images), _where(flip, masks.flip(-2), masks)
+        moves.append(lambda x, _: x.flip(-2))
         if images.shape[-1] == images.shape[-2]:
             # two mirrors and a transposition make all eight positions
-            turn = _coins(B, generator, device)
-            images = _where(turn, images.mT, images)
-            masks = _where(turn, masks.mT, masks)
+            moves.append(lambda x, _: x.mT)
+    for move in moves:
+        chosen = _coins(len(images), generator, images.device)
+        images, masks = _changed(images, chosen, move), _changed(masks, chosen, move)
     return images, masks
 
 
@@ -106,44 +105,76 @@ def photometric(
     images: Tensor, how: Augmentation, generator: Generator, *, order: Sequence[Step] | None = None
 ) -> Tensor:
     """Change brightness and contrast, blur, and add noise, or the same in another order."""
-    B, device = len(images), images.device
-    untouched = images
-    for step in PAIR_ORDER if order is None else order:
-        images = step(images, how, generator)
-    if how.share < 1 and images is not untouched:
-        touched = torch.rand(B, generator=generator, device=device) < how.share
-        images = _where(touched, images, untouched)
-    return images
+    steps = PAIR_ORDER if order is None else order
+    drawn = [step(images.shape, how, generator) for step in steps]
+    changes = [change for change in drawn if change is not None]
+
+    def all_of_them(x: Tensor, rows: Rows) -> Tensor:
+        for change in changes:
+            x = change(x, rows)
+        return x
+
+    if not changes or how.share >= 1:
+        return all_of_them(images, ALL)
+    touched = torch.rand(len(images), generator=generator, device=images.device) < how.share
+    return _changed(images, touched, all_of_them)
 
 
-def brighten(images: Tensor, how: Augmentation, generator: Generator) -> Tensor:
+Rows = Tensor | slice  # of a batch
+ALL = slice(None)
+Change = Callable[[Tensor, Rows], Tensor]  # of images that are these rows of the batch
+Step = Callable[[Sequence[int], Augmentation, Generator], Change | None]
+"""Draws what is to happen to a batch of this shape; None: nothing."""
+
+
+def brighten(shape: Sequence[int], how: Augmentation, generator: Generator) -> Change | None:
     """Change brightness and contrast of half of the images."""
     if not (how.contrast or how.brightness):
-        return images
-    B, device = len(images), images.device
+        return None
+    B, device = shape[0], generator.device
     a = 1 + how.contrast * _uniform(B, generator, device)
     b = how.brightness * _uniform(B, generator, device)
-    return _where(_coins(B, generator, device), scale_brightness(images, a, b), images)
+    chosen = _coins(B, generator, device)
+    return lambda images, rows: _changed(
+        images, chosen[rows], lambda x, some: scale_brightness(x, a[rows][some], b[rows][some])
+    )
 
 
-def soften(images: Tensor, how: Augmentation, generator: Generator) -> Tensor:
+def soften(shape: Sequence[int], how: Augmentation, generator: Generator) -> Change | None:
     """Blur every image by a radius of its own."""
     if not how.max_blur:
-        return images
-    size = (len(images),)
-    radius = torch.randint(0, how.max_blur + 1, size, generator=generator, device=images.device)
-    return blur(images, radius)
+        return None
+    radius = torch.randint(
+        0, how.max_blur + 1, (shape[0],), generator=generator, device=generator.device
+    )
+    return lambda images, rows: _changed(
+        images, radius[rows] > 0, lambda x, some: blur(x, radius[rows][some])
+    )
 
 
-def roughen(images: Tensor, how: Augmentation, generator: Generator) -> Tensor:
+def roughen(shape: Sequence[int], how: Augmentation, generator: Generator) -> Change | None:
     """Add noise."""
-    return add_noise(images, how.max_noise, generator) if how.max_noise else images
+    if not how.max_noise:
+        return None
+    noise = draw_noise(shape, how.max_noise, generator)
+    return lambda images, rows: add_noise(images, noise[rows])
 
 
-Step = Callable[[Tensor, Augmentation, Generator], Tensor]
 PAIR_ORDER: tuple[Step, ...] = (brighten, soften, roughen)
 VIEW_ORDER: tuple[Step, ...] = (soften, roughen, brighten)
 """The order of the consistency loss and of the input ensemble, where views are compared."""
+
+
+def _changed(images: Tensor, chosen: Tensor, change: Change) -> Tensor:
+    """Change the chosen images, bool [B], and leave the others as they are."""
+    if images.device.type != "cpu":  # how many are chosen is not known here without waiting
+        return torch.where(_per_image(chosen), change(images, ALL), images)
+    rows = chosen.nonzero()[:, 0]
+    if len(rows) in (0, len(images)):
+        return change(images, ALL) if len(rows) else images
+    out = images.clone()
+    out[rows] = change(images[rows], rows)
+    return out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,11 +243,20 @@ def blur(images: Tensor, radius: Tensor) -> Tensor:
     return (x + 0.5).floor().view(B, C, H, W)
 
 
-def add_noise(images: Tensor, max_noise: int, generator: Generator) -> Tensor:
-    """Add whole numbers uniform in [-max_noise, max_noise) to every value, and clip."""
-    noise = torch.randint(
-        -max_noise, max_noise, images.shape, generator=generator, device=images.device
+def draw_noise(shape: Sequence[int], max_noise: int, generator: Generator) -> Tensor:
+    """Draw whole numbers uniform in [-max_noise, max_noise), int16."""
+    return torch.randint(
+        -max_noise,
+        max_noise,
+        tuple(shape),
+        generator=generator,
+        device=generator.device,
+        dtype=torch.int16,
     )
+
+
+def add_noise(images: Tensor, noise: Tensor) -> Tensor:
+    """Add noise of the same shape, and clip."""
     return (images + noise).clamp(0, 255)
 
 
@@ -230,7 +270,3 @@ def _uniform(count: int, generator: Generator, device: torch.device) -> Tensor:
 
 def _per_image(values: Tensor) -> Tensor:
     return values.view(-1, 1, 1, 1)
-
-
-def _where(chosen: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    return torch.where(_per_image(chosen), yes, no)

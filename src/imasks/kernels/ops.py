@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -73,11 +74,32 @@ def stage(x: Tensor, convs: nn.ModuleList, norm: nn.BatchNorm2d) -> Tensor:
         raise ValueError(
             f"features of {x.shape[1]} channels meet a convolution of {convs[0].in_channels}"
         )
-    variables = [v for conv in convs for v in (conv.weight, conv.bias)]
+    variables: list[Any] = [v for conv in convs for v in (conv.weight, conv.bias)]
+    x, variables[0] = _paired(x, variables[0])
     if norm.training and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
     out: Tensor = _Stage.apply(x, norm, norm.weight, norm.bias, *variables)  # type: ignore[no-untyped-call]
     return out
+
+
+def _paired(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Add an empty channel to masks and grey images.
+
+    oneDNN takes two to ten times as long with one channel as with two.
+    """
+    if x.shape[1] != 1:
+        return x, weight
+    one_more = (0, 0, 0, 0, 0, 1)
+    return F.pad(x.to(_dtype(x)), one_more), F.pad(weight, one_more)
+
+
+def project(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """Convolve float32 features [N, C, H, W] by a kernel of 1 x 1 in float32."""
+    weight = conv.weight.float()
+    if len(weight) == 1:
+        pixels = _last(x).permute(0, 2, 3, 1)
+        return F.linear(pixels, weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
+    return _as_images(torch.conv2d(_as_rows(x), weight, conv.bias), like=x)
 
 
 def pool_and_keep(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -192,9 +214,11 @@ def _convolve(
         _call("conv", x.dtype, x, *kernel, 0, int(relu), *affine, out)
         return out
     dtype = _of_onednn(x.dtype)
+    shown = _as_rows(x) if side == 1 else x
     with torch.autocast("cpu", enabled=False):
-        y = torch.conv2d(x.to(dtype), weight.to(dtype), bias.to(dtype), padding=side // 2)
-    y = _last(y.relu_() if relu else y)
+        y = torch.conv2d(shown.to(dtype), weight.to(dtype), bias.to(dtype), padding=side // 2)
+    y = y.relu_() if relu else y
+    y = _as_images(y, like=x) if side == 1 else _last(y)
     return y.to(x.dtype)
 
 
@@ -215,11 +239,30 @@ def _convolve_back(
         _call("conv_weights", x.dtype, x, g, n, h, w, ci, co, side, by_weight)
         return found, by_weight
     dtype = _of_onednn(x.dtype)
+    shown, grad = (_as_rows(x), _as_rows(g)) if side == 1 else (x, g)
     found, by_weight, _ = torch.ops.aten.convolution_backward(
-        g.to(dtype), x.to(dtype), weight.to(dtype), None, [1, 1], [side // 2] * 2, [1, 1], False,
-        [0, 0], 1, [by_x, True, False],
+        grad.to(dtype), shown.to(dtype), weight.to(dtype), None, [1, 1], [side // 2] * 2, [1, 1],
+        False, [0, 0], 1, [by_x, True, False],
     )  # fmt: skip
-    return None if found is None else _last(found).to(x.dtype), by_weight.float()
+    if found is not None:
+        found = (_as_images(found, like=x) if side == 1 else _last(found)).to(x.dtype)
+    return found, by_weight.float()
+
+
+def _as_rows(x: Tensor) -> Tensor:
+    """See every row of pixels as an image of its own, [N * H, C, 1, W]: to 1 x 1 it is the same.
+
+    With one thread, PyTorch lets oneDNN have a convolution in float32 only if there are 16 images;
+    its own code takes several times as long.
+    """
+    n, c, h, w = x.shape
+    return _last(x).permute(0, 2, 3, 1).reshape(n * h, 1, w, c).permute(0, 3, 1, 2)
+
+
+def _as_images(rows: Tensor, *, like: Tensor) -> Tensor:
+    """Undo :func:`_as_rows`."""
+    n, _, h, w = like.shape
+    return _last(rows).permute(0, 2, 3, 1).reshape(n, h, w, -1).permute(0, 3, 1, 2)
 
 
 def _own(x: Tensor, weight: Tensor) -> bool:

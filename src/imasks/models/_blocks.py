@@ -94,3 +94,11 @@ def grow(x: Tensor, skip: Tensor) -> Tensor:
     if ops.usable(x) and x.dtype == skip.dtype:
         return ops.grow_and_add(x, skip)
     return F.interpolate(x, scale_factor=2, mode="nearest") + skip
+
+
+def project(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """Convolve float32 features by a kernel of 1 x 1."""
+    if ops.usable(x):
+        return ops.project(x, conv)
+    out: Tensor = conv(x)
+    return out

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from imasks.models._blocks import Stage, check_width, features, grow, he_normal, place, pool
+from imasks.models._blocks import (
+    Stage,
+    check_width,
+    features,
+    grow,
+    he_normal,
+    place,
+    pool,
+    project,
+)
 
 STRIDE = 16  # four poolings: heights and widths must be multiples of this
 
@@ -72,8 +81,7 @@ class UNet(nn.Module):
         for block, skip in zip(self.decoder, reversed(skips), strict=True):
             x = block(x, skip)
         with torch.autocast(x.device.type, enabled=False):  # the head in full precision
-            logits: Tensor = self.head(x.float())
-        return logits
+            return project(x.float(), self.head)
 
 
 def make_unet(config: UNetConfig, device: torch.device) -> UNet:

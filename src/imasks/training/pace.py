@@ -17,6 +17,9 @@ from imasks.training.grading import grading_loss
 from imasks.training.predict import autocast
 from imasks.training.recipe import Precision, Recipe
 
+FEWEST, MOST = 5, 20  # steps that are timed to choose a precision, the first of which warms up,
+ENOUGH = 0.5  # and seconds after which no further one is begun
+COARSE = 1e-3  # seconds that a clock may be off by
 PIXELS = 2 * 256**2  # of the images that are timed on a processor: enough to leave the caches
 
 
@@ -54,15 +57,32 @@ def seconds_per_step(
         patience: seconds after which no further step is begun; one is always timed.
     """
     part = timed_images(recipe, size=size, device=device)
-    images = _random((part, config.in_channels, *size), device) * 255
+    step = _step(config, task, recipe, (part, config.in_channels, *size), device, precision)
+    seconds: list[float] = []
+    while len(seconds) < 2 or (len(seconds) <= steps and sum(seconds) < patience):
+        begin = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds[1:]) * recipe.batch / part  # the first one warms up
+
+
+def _step(
+    config: NetworkConfig | EvalNetConfig,
+    task: Task,
+    recipe: Recipe,
+    shape: tuple[int, int, int, int],
+    device: torch.device,
+    precision: Precision,
+) -> Callable[[], None]:
+    """Return a function that trains on the same random images, of this shape, again and again."""
+    images = _random(shape, device) * 255
     if isinstance(config, EvalNetConfig):
         network, loss = _evalnet(config, images)
     else:
         network, loss = _segmenter(config, task, recipe, images)
     optimiser = make_optimiser(network.train(), recipe)
-    seconds: list[float] = []
-    while len(seconds) < 2 or (len(seconds) <= steps and sum(seconds) < patience):
-        begin = time.perf_counter()
+
+    def step() -> None:
         with autocast(device, precision):
             value = loss()
         optimiser.zero_grad(set_to_none=True)
@@ -70,8 +90,8 @@ def seconds_per_step(
         optimiser.step()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - begin)
-    return min(seconds[1:]) * recipe.batch / part  # the first one warms up
+
+    return step
 
 
 def _segmenter(
@@ -102,11 +122,23 @@ def choose_precision(
     size: tuple[int, int],
     device: torch.device,
 ) -> Precision:
-    """Take bfloat16 where this machine trains at least a tenth faster with it than in float32."""
+    """Take bfloat16 where this machine trains at least a tenth faster with it than in float32.
+
+    Both are timed in turns, on a processor by the time that it works for this process: other
+    programs may be running.
+    """
     if device.type == "cuda" and not torch.cuda.is_bf16_supported():
         return "float32"
-    full, half = (
-        seconds_per_step(config, task, recipe, size=size, device=device, precision=precision)
-        for precision in ("float32", "bfloat16")
-    )
+    shape = (timed_images(recipe, size=size, device=device), config.in_channels, *size)
+    fine = time.get_clock_info("process_time").resolution < COARSE  # not so on all systems
+    clock = time.process_time if device.type == "cpu" and fine else time.perf_counter
+    candidates: tuple[Precision, ...] = ("float32", "bfloat16")
+    steps = [_step(config, task, recipe, shape, device, one) for one in candidates]
+    seconds: list[list[float]] = [[], []]
+    while len(seconds[0]) < FEWEST or (len(seconds[0]) < MOST and sum(map(sum, seconds)) < ENOUGH):
+        for step, found in zip(steps, seconds, strict=True):
+            begin = clock()
+            step()
+            found.append(clock() - begin)
+    full, half = (min(found[1:]) for found in seconds)  # the first one warms up
     return "bfloat16" if half < 0.9 * full else "float32"
