@@ -34,6 +34,7 @@ def test_what_is_said_is_changed_and_nothing_else():
         "filter": "on",
         "models": "3",
         "views": "5",
+        "warm-start": "off",
         "thresholds": "ladder",
         "budget": "equal-steps",
         "sampling": "balanced",
@@ -45,6 +46,7 @@ def test_what_is_said_is_changed_and_nothing_else():
     policy = new.policy
     assert (policy.input, policy.label, policy.filter) == ("black", "mean", True)
     assert (new.models, new.views, new.thresholds) == (3, 5, "ladder")
+    assert (how.warm_start, new.warm_start) == (True, False)
     assert (new.budget, new.sampling, new.class_weights) == ("equal-steps", "balanced", "balanced")
     assert (policy.morphology.erode, policy.morphology.dilate) == (3, 0)
     assert (new.recipe, new.candidates) == (how.recipe, how.candidates)

@@ -29,7 +29,14 @@ def given(monkeypatch):
     "options",
     [
         Options(),
-        Options(quick=True, filter=False, quality=True, size=(64, 96), learning_rate=0.001),
+        Options(
+            quick=True,
+            filter=False,
+            quality=True,
+            warm_start=False,
+            size=(64, 96),
+            learning_rate=0.001,
+        ),
         Options(preset="paper", steps=30, start_candidates=3, im_label="mean"),
     ],
 )

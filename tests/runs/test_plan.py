@@ -186,6 +186,24 @@ def test_consistency_goes_on_from_the_best_network(paper):
     assert "alternate" not in trained.fits[0].params
 
 
+def test_warm_starts_where_networks_are_alike():
+    warm = lines("default", approaches=["IM", "IM+"], warm_start=True, generations=3)
+    cold = lines("default", approaches=["IM", "IM+"], warm_start=False, generations=3)
+    for name, line in warm.items():
+        for before, own, other in zip(
+            line.generations, line.generations[1:], cold[name].generations[1:], strict=False
+        ):
+            widths = {fit.params["network"]["width"] for fit in (*before.fits, *own.fits)}
+            begins = "warm_start" in own.fits[0].params
+            assert begins == (len(widths) == 1)
+            assert (before.rank in own.fits[0].inputs) == begins
+            assert "warm_start" not in other.fits[0].params
+            assert before.rank not in other.fits[0].inputs
+    assert warm["IM"].generations[0].fits == cold["IM"].generations[0].fits
+    assert all("warm_start" in g.fits[0].params for g in warm["IM"].generations[1:])
+    assert "warm_start" not in warm["IM+"].generations[2].fits[0].params  # it grows
+
+
 def test_equal_steps_for_every_approach():
     found = lines("default", budget="equal-steps", recipe=SHORT, generations=3)
     for line in found.values():

@@ -40,7 +40,8 @@ NOTES = {
 def noted(run, monkeypatch, **changes):
     """Notes in the text about IM alone, with some changes."""
     one = run.outcomes()[2]
-    steps = tuple(replace(step, **changes.pop("steps", {})) for step in one.steps)
+    more = changes.pop("steps", {})
+    steps = tuple(replace(step, **more) for step in one.steps)
     with monkeypatch.context() as patched:
         patched.setattr(type(run), "outcomes", lambda _: [replace(one, steps=steps, **changes)])
         text = results_markdown([run])

@@ -1,7 +1,7 @@
 """What an approach is: a record, no code.
 
 Source: the table of METHOD 7. Generation 0 is a supervised start; every later generation labels
-the unlabeled images with the networks before it and trains new ones from scratch.
+the unlabeled images with the networks before it and trains new ones.
 """
 
 from __future__ import annotations

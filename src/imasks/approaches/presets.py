@@ -68,6 +68,9 @@ class Preset:
             with generations takes longer; "equal-steps": one without gets the steps of all
             generations of the others for its only network.
         views: n of the input ensemble.
+        warm_start: networks of a generation begin with the weights of the generation before, the
+            best with the best's and so on, if they are built alike (where networks grow they are
+            not); otherwise with random ones.
         alternate: of the consistency loss: labeled and unlabeled batches in turn; otherwise in
             passes, as published.
         graders: EvalNets trained for a start.
@@ -103,6 +106,7 @@ class Preset:
     generations: int = 5
     budget: Budget = "network"
     views: int = 3
+    warm_start: bool = False
     alternate: bool = False
     graders: int = 5
     grader: Recipe = field(default_factory=lambda: Recipe(min_steps=1))
@@ -154,6 +158,7 @@ PRESETS: Mapping[str, Preset] = {
         start_candidates=3,
         candidates=3,
         generations=2,
+        warm_start=True,
         alternate=True,
         graders=2,
         grader=Recipe(

@@ -59,6 +59,7 @@ _ALL: Mapping[str, tuple[tuple[str, ...], _Reader]] = {  # where in a preset it 
     "filter": (("policy", "filter"), _switch),
     "models": (("models",), _count),
     "views": (("views",), _count),
+    "warm-start": (("warm_start",), _switch),
     "thresholds": (("thresholds",), _one_of(Thresholds)),
     "budget": (("budget",), _one_of(Budget)),
     "sampling": (("sampling",), _one_of(Sampling)),

@@ -44,7 +44,7 @@ def option_flags(asked: Mapping[str, Any]) -> list[str]:
     for name, value in asked.items():
         flag = f"--{name.replace('_', '-')}"
         if hints.get(name) in (bool, bool | None):  # of another version, it may not be known
-            words.append(flag if value else f"--no-{name}")
+            words.append(flag if value else flag.replace("--", "--no-", 1))
         elif isinstance(value, list | tuple):
             words += [flag, *map(str, value)]
         else:

@@ -307,6 +307,7 @@ def _preset(options: Options, *, others: bool) -> Preset:
         quality=options.quality,
         thresholds=_choice("thresholds", options.thresholds, get_args(Thresholds)),
         generations=options.generations,
+        warm_start=options.warm_start,
         candidates=options.candidates,
         start_candidates=options.candidates
         if options.start_candidates is None

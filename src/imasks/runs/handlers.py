@@ -91,8 +91,9 @@ def do_fit(job: Job, store: Store) -> dict[str, Any]:
     )
     recipe = Recipe(**p["recipe"])
     seed = mix(*p["seed"])
-    if "views" in p:  # goes on where the best network of the start ended
-        (network,) = best_networks(job, store, count=1)
+    begun = _goes_on_from(job, store)
+    if begun is not None:
+        network = load_candidate(begun, job, store)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     else:
         network = seeded_network(
@@ -115,8 +116,8 @@ def do_fit(job: Job, store: Store) -> dict[str, Any]:
     result: dict[str, Any] = training_record(fitted)
     if weights is not None:
         result["class_weights"] = weights.tolist()
-    if "views" in p:
-        result["networks"] = chosen_keys(job, store, count=1)
+    if begun is not None:
+        result["networks"] = [begun]
     for split in ("val", "test"):
         arrays = load_arrays(data, split)
         if len(arrays.images):
@@ -128,6 +129,22 @@ def do_fit(job: Job, store: Store) -> dict[str, Any]:
     save_network(folder, fitted.network)
     store.append_log(job, {"end": True})
     return result
+
+
+def _goes_on_from(job: Job, store: Store) -> str | None:
+    """Return the key of the candidate whose weights a training begins with; None: random ones.
+
+    Consistency loss goes on from the best network of the start; with warm starts, candidate k from
+    the k-th best of the generation before, so that they stay different.
+    """
+    p: Any = job.params
+    if "views" in p:
+        return chosen_keys(job, store, count=1)[0]
+    if not p.get("warm_start"):
+        return None
+    ranked: list[str] = store.result(inputs_of(job, "rank")[0])["ranked"]
+    candidate: int = p["seed"][2]
+    return ranked[candidate % len(ranked)]
 
 
 def _loss_weights(job: Job, store: Store) -> torch.Tensor | None:

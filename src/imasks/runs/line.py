@@ -118,7 +118,14 @@ class _Line:
         label = self._label(number, before)
         grade = self._grade(number, before, label) if self.approach.copies else None
         inputs = (label,) if grade is None else (label, grade)
-        fits = self._fits(self.approach, number, self.config.how.recipe, inputs=inputs)
+        how = self.config.how
+        fits = self._fits(
+            self.approach,
+            number,
+            how.recipe,
+            inputs=inputs,
+            before=before if how.warm_start else None,
+        )
         return self._ranked(self.approach, number, fits, label=label, grade=grade)
 
     def consistency(self, before: Generation) -> Generation:
@@ -154,8 +161,10 @@ class _Line:
         *,
         inputs: tuple[Job, ...] = (),
         views: Mapping[str, Any] | None = None,
+        before: Generation | None = None,
         name: str | None = None,
     ) -> tuple[Job, ...]:
+        """List the jobs of a generation's candidates; they go on from networks of ``before``."""
         config, how = self.config, self.config.how
         count = how.start_candidates if number == 0 else how.candidates
         wanted = sources(approach, how, config.ladder, number)
@@ -182,6 +191,12 @@ class _Line:
             params["sampling"] = how.sampling
         if how.class_weights != "none":
             params["class_weights"] = how.class_weights
+        if before is not None:
+            there = self._networks(approach, number - 1, recipe)
+            # any can go on from any only if all are built in one and the same way
+            if all(one == networks[0] for one in (*networks, *there)):
+                params["warm_start"] = True
+                inputs += (before.rank, *before.fits)
         return tuple(
             Job(
                 kind="fit",

@@ -74,6 +74,11 @@ class Options:
     views: int | None = _option(None, "Views of an image in the input ensemble.", least=1)
     generations: int | None = _option(None, "Generations after the start.", least=0)
     candidates: int | None = _option(None, "Networks trained per generation.", least=1)
+    warm_start: bool | None = _option(
+        None,
+        "Networks of a generation go on from those of the generation before, if all are built "
+        "alike, or begin anew.",
+    )
     start_candidates: int | None = _option(
         None, "Networks trained for a supervised start.", least=1
     )

@@ -157,7 +157,8 @@ def images_seen(fit: Job, store: Store) -> int | None:
 
     Returns:
         Optimiser steps times batch, summed over the network and, again and again, those that voted
-        on what it learned from; each network once. None where a job's result is missing.
+        on what it learned from and the one that it went on from; each network once. None where a
+        job's result is missing.
     """
     seen = _seen(fit, store)
     return None if seen is None else sum(seen.values())

@@ -79,7 +79,7 @@ def fit(
     state is written to ``checkpoint``, and every batch depends on the seed and its number alone.
 
     Args:
-        network: untrained, see :func:`seeded_network`; it is trained in place.
+        network: untrained, see :func:`seeded_network`, or one to go on from; trained in place.
         objective: what is to be made small, and by what epochs are compared.
         recipe: how to train.
         seed: of what is drawn inside the network; the objective has its own.

@@ -193,6 +193,6 @@ def test_a_start_that_was_kept_is_not_called_by_the_approach(study):
     *_, im = study.plan.lines
     path = study.store.folder(im.generations[1].rank) / "done.json"
     content = json.loads(path.read_text())
-    content["result"]["best"]["val"]["iou"] = -1.0
+    content["result"]["ensemble"]["val"]["iou"] = -1.0
     path.write_text(json.dumps(content))
     assert sources.contest(study).names == ("FDT", "the start of IM")
