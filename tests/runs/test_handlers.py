@@ -51,3 +51,31 @@ def test_a_warm_start_begins_where_the_generation_before_ended(tiny_dataset, tmp
             for job in (student, begun)
         )
         torch.testing.assert_close(own, other, rtol=0, atol=1e-7)
+
+
+def test_a_warm_start_goes_on_after_a_kill(tiny_dataset, tmp_path, tiny, monkeypatch):
+    options = replace(tiny, warm_start=True)
+    whole, killed = (
+        plan_run(
+            tiny_dataset, tmp_path / name, approaches=["IM"], seeds=[0], options=options
+        )
+        for name in ("whole", "killed")
+    )  # fmt: skip
+    quiet = Console(quiet=True)
+    work(whole, workers=1, console=quiet)
+    save, saved = fit._State.save, []
+
+    def kill_once(state, path):
+        save(state, path)
+        saved.append(path)
+        if len(saved) == 2 * tiny.steps + 2:  # in the second epoch of the first student
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit._State, "save", kill_once)
+    with pytest.raises(KeyboardInterrupt):
+        work(killed, workers=1, console=quiet)
+    students = killed.plan.lines[0].generations[1]
+    assert not killed.store.done(students.fits[0])
+    work(killed, workers=1, console=quiet)
+    for job in (*students.fits, students.rank):
+        assert killed.store.result(job) == whole.store.result(job)
