@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "scratch.h"
 #include "threads.h"
 
 #if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512BW__)
@@ -22,21 +23,6 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL TEXT(GCC unroll 16)
-
-/* Memory that a thread keeps from call to call: fresh pages cost more than the sums made in them. */
-static void *scratch(int slot, size_t size)
-{
-    static _Thread_local struct {
-        void *memory;
-        size_t size;
-    } kept[4];
-    if (kept[slot].size < size) {
-        free(kept[slot].memory);
-        kept[slot].memory = malloc(size);
-        kept[slot].size = kept[slot].memory ? size : 0;
-    }
-    return kept[slot].memory;
-}
 
 /* One interface for vectors of 16 and of 8 channels. */
 typedef __m256 v8;

@@ -39,6 +39,8 @@ _TYPES: dict[str, Any] = {
 }
 _NAMES = {torch.float32: "f32", torch.bfloat16: "bf16"}
 _MANY = 64  # channels above which oneDNN's float32 is faster than conv.c's
+_FEW = 16  # channels up to which tiles.c is always faster than oneDNN; with more it is, too,
+_LARGE = 2.5e8  # unless there are more than so many products, which hide what oneDNN costs a call
 
 
 def usable(x: Tensor) -> bool:
@@ -271,11 +273,18 @@ def _own(x: Tensor, weight: Tensor) -> bool:
         x.dtype in _NAMES
         and weight.dtype == torch.float32
         and weight.shape[0] % 8 == weight.shape[1] % 8 == 0
-        and (max(weight.shape[:2]) <= _MANY or _halves(x.dtype))
+        and _worth_it(x, weight)
         and weight.shape[-1] in {1, 3}
         and weight.shape[-1] == weight.shape[-2]
         and _conv_ready(x.dtype)
     )
+
+
+def _worth_it(x: Tensor, weight: Tensor) -> bool:
+    most = max(weight.shape[:2])
+    if x.dtype == torch.bfloat16 and _tiles():
+        return most <= _FEW or x[:, 0].numel() * weight.numel() <= _LARGE
+    return most <= _MANY or _halves(x.dtype)
 
 
 class _Pool(torch.autograd.Function):
@@ -337,10 +346,18 @@ def _kernel(name: str, dtype: torch.dtype) -> Any:
     found = library()
     if isinstance(found, str):
         raise RuntimeError(f"the kernels cannot be used: {found}")
-    kernel = found[f"{name}_{_NAMES[dtype]}"]
+    tiles = name.startswith("conv") and dtype == torch.bfloat16 and _tiles()
+    kernel = found[f"tiles_{name}" if tiles else f"{name}_{_NAMES[dtype]}"]
     kernel.restype = ctypes.c_int if name.startswith("conv") else None
     kernel.argtypes = [_TYPES[letter] for letter in _ARGUMENTS[name]]
     return kernel
+
+
+@cache
+def _tiles() -> bool:
+    """Whether this processor multiplies tiles of matrices, see tiles.c."""
+    found = library()
+    return not isinstance(found, str) and bool(found.tiles_ready())
 
 
 @cache
