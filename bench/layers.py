@@ -16,6 +16,8 @@ from collections.abc import Callable
 import torch
 
 from imasks.kernels import ops
+from imasks.kernels.calls import halves
+from imasks.kernels.convolutions import convolve, convolve_back
 from imasks.models.unet import UNetConfig, make_unet
 
 LAST = torch.channels_last
@@ -35,7 +37,7 @@ def main() -> None:
     )
     shapes = shapes_of(network, asked.size)
     dtype = getattr(torch, asked.dtype)
-    speed = multiplications() * (2 if ops._halves(dtype) else 1)
+    speed = multiplications() * (2 if halves(dtype) else 1)
     totals = torch.zeros(7)
     for ci, co, side, h, w in shapes:
         floor = asked.batch * h * w * ci * co * side**2 / speed * 1000
@@ -80,8 +82,8 @@ def layer(dtype: torch.dtype, n: int, ci: int, co: int, side: int, h: int, w: in
     weight, bias = torch.randn(co, ci, side, side), torch.randn(co)
     weight = weight.contiguous(memory_format=LAST)
     half, half_bias = weight.to(dtype), bias.to(dtype)
-    both = best(lambda: ops._convolve_back(g, x, weight, by_x=True))
-    by_weight = best(lambda: ops._convolve_back(g, x, weight, by_x=False))
+    both = best(lambda: convolve_back(g, x, weight, by_x=True))
+    by_weight = best(lambda: convolve_back(g, x, weight, by_x=False))
 
     def back(*wanted: bool) -> None:
         torch.ops.aten.convolution_backward(
@@ -89,7 +91,7 @@ def layer(dtype: torch.dtype, n: int, ci: int, co: int, side: int, h: int, w: in
         )
 
     return [
-        best(lambda: ops._convolve(x, weight, bias, relu=False)),
+        best(lambda: convolve(x, weight, bias, relu=False)),
         both - by_weight,
         by_weight,
         best(lambda: torch.conv2d(x, half, half_bias, padding=side // 2)),

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imasks.kernels import kernels, ops
+from imasks.kernels import calls, convolutions, kernels, ops, whole
 from imasks.kernels.build import library
 from imasks.models._blocks import Stage
 from imasks.models.unet import UNetConfig, make_unet
@@ -20,13 +20,16 @@ LAST = torch.channels_last
 @pytest.fixture(scope="module", params=["tiles", "vectors"], autouse=True)
 def instructions(request):
     """Convolutions of bfloat16 by either instructions, where the processor has both."""
-    if request.param == "tiles" and not ops._tiles():
+    if request.param == "tiles" and not calls._tiles():
         pytest.skip("this processor multiplies no tiles")
+    cached = (calls.kernel, whole.plan_of)
     with pytest.MonkeyPatch.context() as here:
-        here.setattr(ops, "_tiles", lambda: request.param == "tiles")
-        ops._kernel.cache_clear()
+        here.setattr(calls, "_tiles", lambda: request.param == "tiles")
+        for one in cached:
+            one.cache_clear()
         yield
-    ops._kernel.cache_clear()
+    for one in cached:
+        one.cache_clear()
 
 
 def plain(monkeypatch):
@@ -120,6 +123,24 @@ def test_a_stage_in_bfloat16_is_as_near_as_plain_pytorch(monkeypatch, shapes, si
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shapes", [[(3, 8, 1)], [(1, 16, 3), (16, 8, 1)], [(4, 24, 3)]])
+def test_a_stage_of_images_learns_the_same_as_in_float64(shapes, dtype):
+    """Images need no gradient: their channels may be filled up."""
+    stage, reference = pair(shapes)
+    x = torch.randn(3, shapes[0][0], 9, 14).to(dtype)
+    weight = torch.randn(3, shapes[-1][1], 9, 14).double()
+    for one, shown in ((stage, x), (reference, x.double())):
+        with torch.autocast("cpu", torch.bfloat16, enabled=shown.dtype == torch.bfloat16):
+            out = one(shown)
+        (out.double() * weight).sum().backward()
+    assert stage.norm.num_batches_tracked == reference.norm.num_batches_tracked == 1
+    share = 1e-4 if dtype == torch.float32 else 0.2  # a ReLU near 0 decides otherwise
+    assert near(stage.norm.running_var, reference.norm.running_var, share / 10)
+    for name, value in reference.named_parameters():
+        assert near(stage.get_parameter(name).grad, value.grad, share), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @given(
     n=st.integers(1, 3),
     h=st.integers(1, 20),
@@ -130,7 +151,7 @@ def test_a_stage_in_bfloat16_is_as_near_as_plain_pytorch(monkeypatch, shapes, si
     seed=st.integers(0, 99),
 )
 def test_convolutions_of_any_size_are_exact_up_to_rounding(dtype, n, h, w, ci, co, side, seed):
-    if not ops._conv_ready(dtype):
+    if not calls.conv_ready(dtype):
         pytest.skip("this processor has neither AVX-512 nor AVX2")
     generator = torch.Generator().manual_seed(seed)
 
@@ -140,10 +161,10 @@ def test_convolutions_of_any_size_are_exact_up_to_rounding(dtype, n, h, w, ci, c
     x = draw(n, 8 * ci, h, w).to(dtype).contiguous(memory_format=LAST)
     g = draw(n, 8 * co, h, w).to(dtype).contiguous(memory_format=LAST)
     weight, bias = draw(8 * co, 8 * ci, side, side), draw(8 * co)
-    y = ops._convolve(x, weight, bias, relu=False)
-    by_x, by_weight = ops._convolve_back(g, x, weight, by_x=True)
-    assert ops._own(x, weight) or max(weight.shape[:2]) > ops._FEW
-    rounded = (weight.to(dtype) if ops._halves(dtype) else weight).double()
+    y = convolutions.convolve(x, weight, bias, relu=False)
+    by_x, by_weight = convolutions.convolve_back(g, x, weight, by_x=True)
+    assert convolutions.owned(x, weight) or max(weight.shape[:2]) > convolutions._FEW
+    rounded = (weight.to(dtype) if calls.halves(dtype) else weight).double()
     twin = x.double().requires_grad_()
     rounded.requires_grad_()
     wanted = F.conv2d(twin, rounded, bias.double(), padding=side // 2)
@@ -205,7 +226,7 @@ def test_numbers_are_the_same_every_time_and_with_any_threads(dtype):
             found.append(backward(twin, x, weight, dtype=dtype))
     finally:
         torch.set_num_threads(before)
-    if not ops._conv_ready(dtype):
+    if not calls.conv_ready(dtype):
         pytest.skip("convolutions are PyTorch's here")
     for other in found[1:]:
         for name, value in found[0].items():

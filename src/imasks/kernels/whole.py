@@ -1,0 +1,122 @@
+"""Stages of a network in training in one call forward and one back; see whole.c."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from imasks.kernels.calls import kernel, last, tiles
+from imasks.kernels.convolutions import own
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a stage is computed in one call; see whole.c.
+
+    Args:
+        numbers: sizes of features and convolutions, as C has them.
+        out: shape of what comes out.
+        kept: bytes that are kept for the way back.
+        work: bytes that are needed on the way back.
+        dtype: of features.
+        fills: whether channels are filled up; then there is no gradient by the input.
+    """
+
+    numbers: Any
+    out: tuple[int, int, int, int]
+    kept: int
+    work: int
+    dtype: torch.dtype
+    fills: bool
+
+
+@lru_cache(maxsize=1024)  # sizes of images can be many
+def plan_of(dtype: torch.dtype, shape: torch.Size, *weights: torch.Size) -> Plan | None:
+    """Plan a stage of training; None if not all of its convolutions are our own."""
+    n, given, h, w = shape
+    wide = 8 if tiles(dtype) and given < 8 else given  # images: tiles.c is faster than oneDNN
+    numbers = [n, h, w, len(weights), int(tiles(dtype)), given]
+    sizes = [] if wide == given else [_room(n * h * w * wide, dtype)]
+    for index, (co, ci, *sides) in enumerate(weights):
+        taken = ci if index else wide
+        if not own(dtype, n * h * w, torch.Size((co, taken, *sides))):
+            return None
+        numbers += [taken, co, sides[0]]
+        sizes.append(_room(n * h * w * co, dtype))
+    return Plan(
+        numbers=(ctypes.c_long * len(numbers))(*numbers),
+        out=(n, weights[-1][0], h, w),
+        kept=sum(sizes),
+        work=2 * max(sizes),
+        dtype=dtype,
+        fills=wide != given,
+    )
+
+
+def _room(elements: int, dtype: torch.dtype) -> int:
+    """Return how many bytes so many elements take, see room() in whole.c."""
+    return -(-elements * dtype.itemsize // 64) * 64
+
+
+def _addresses(*tensors: Tensor | None) -> Any:
+    """Return where tensors lie, for C; the caller keeps them alive."""
+    return (ctypes.c_void_p * len(tensors))(*[None if t is None else t.data_ptr() for t in tensors])
+
+
+def whole_stage(
+    plan: Plan, x: Tensor, norm: nn.BatchNorm2d, weights_and_biases: Sequence[Tensor]
+) -> Tensor:
+    """Return features [N, channels out, H, W]; running statistics are updated."""
+    out: Tensor = _Whole.apply(plan, x, norm, norm.weight, norm.bias, *weights_and_biases)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Whole(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        plan: Plan,
+        x: Tensor,
+        norm: nn.BatchNorm2d,
+        gamma: Tensor,
+        beta: Tensor,
+        *variables: Tensor,
+    ) -> Tensor:
+        x = last(x.to(plan.dtype))
+        variables = tuple(last(v) if v.ndim == 4 else v for v in variables)
+        out = torch.empty(plan.out, dtype=plan.dtype, memory_format=torch.channels_last)
+        kept = torch.empty(plan.kept, dtype=torch.uint8)
+        moments = torch.empty(2, len(gamma))
+        pointers = _addresses(
+            x, out, kept, gamma, beta, norm.running_mean, norm.running_var,
+            norm.num_batches_tracked, moments, *variables,
+        )  # fmt: skip
+        if kernel("stage", plan.dtype)(plan.numbers, pointers, norm.eps, norm.momentum):
+            raise MemoryError("no memory for a stage")
+        ctx.plan = plan
+        ctx.save_for_backward(x, kept, moments, gamma, *variables[::2])
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        plan = ctx.plan
+        x, kept, moments, gamma, *weights = ctx.saved_tensors
+        by_x = torch.empty_like(x) if ctx.needs_input_grad[1] else None
+        by_gamma, by_beta = torch.empty_like(gamma), torch.empty_like(gamma)
+        found = [t for v in weights for t in (torch.empty_like(v), torch.empty(len(v)))]
+        of_convs = [t for i, v in enumerate(weights) for t in (v, *found[2 * i : 2 * i + 2])]
+        grad, work = last(grad.to(plan.dtype)), torch.empty(plan.work, dtype=torch.uint8)
+        pointers = _addresses(
+            x, kept, moments, grad, work, gamma, by_x, by_gamma, by_beta, *of_convs
+        )
+        if kernel("stage_grad", plan.dtype)(plan.numbers, pointers):
+            raise MemoryError("no memory for the gradients of a stage")
+        return (None, by_x, None, by_gamma, by_beta, *found)
