@@ -3,21 +3,23 @@
     python bench/layers.py [--batch 16] [--size 48 64] [--width 0.5] [--dtype bfloat16]
 
 One thread. The floor takes as many multiplications a second as a large product of float32 matrices
-reaches here, twice as many in bfloat16 where the processor multiplies it. Times are the fastest of
-many calls; batch and size are those of the images.
+reaches here, twice as many in bfloat16 where the processor multiplies it, or what a product in
+bfloat16 reaches if that is more. Times are the fastest of many calls, in turns; batch and size are
+those of the images.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable
 
 import torch
 
+from imasks.jobs.memory import keep_freed_memory
 from imasks.kernels import ops
-from imasks.kernels.calls import halves
-from imasks.kernels.convolutions import convolve, convolve_back
+from imasks.kernels.calls import call, halves
 from imasks.models.unet import UNetConfig, make_unet
 
 LAST = torch.channels_last
@@ -32,12 +34,15 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as workers do
     network = make_unet(
         UNetConfig(in_channels=3, outputs=1, width=asked.width), torch.device("cpu")
     )
     shapes = shapes_of(network, asked.size)
     dtype = getattr(torch, asked.dtype)
-    speed = multiplications() * (2 if halves(dtype) else 1)
+    speed = multiplications(torch.float32) * (2 if halves(dtype) else 1)
+    if halves(dtype):
+        speed = max(speed, multiplications(dtype))
     totals = torch.zeros(7)
     for ci, co, side, h, w in shapes:
         floor = asked.batch * h * w * ci * co * side**2 / speed * 1000
@@ -69,10 +74,10 @@ def shapes_of(network: torch.nn.Module, size: list[int]) -> list[tuple[int, int,
     return found
 
 
-def multiplications() -> float:
-    """How many multiplications and additions a second a large float32 product reaches."""
-    a = torch.rand(2000, 2000)
-    return 2000**3 / best(lambda: a @ a, 10) * 1000
+def multiplications(dtype: torch.dtype) -> float:
+    """How many multiplications and additions a second a large product reaches."""
+    a = torch.rand(2000, 2000).to(dtype)
+    return 2000**3 / fastest(lambda: a @ a, times=10)[0] * 1000
 
 
 def layer(dtype: torch.dtype, n: int, ci: int, co: int, side: int, h: int, w: int) -> list[float]:
@@ -82,32 +87,43 @@ def layer(dtype: torch.dtype, n: int, ci: int, co: int, side: int, h: int, w: in
     weight, bias = torch.randn(co, ci, side, side), torch.randn(co)
     weight = weight.contiguous(memory_format=LAST)
     half, half_bias = weight.to(dtype), bias.to(dtype)
-    both = best(lambda: convolve_back(g, x, weight, by_x=True))
-    by_weight = best(lambda: convolve_back(g, x, weight, by_x=False))
+    pixels = (n, h, w)
+
+    def forward() -> None:
+        sizes = (*pixels, ci, co, side, 0, 0)
+        call("conv", dtype, x, weight, bias, *sizes, None, None, torch.empty_like(g))
+
+    def to_input() -> None:
+        sizes = (*pixels, co, ci, side, 1, 0)
+        call("conv", dtype, g, weight, None, *sizes, None, None, torch.empty_like(x))
+
+    def to_weights() -> None:
+        call("conv_weights", dtype, x, g, *pixels, ci, co, side, torch.empty_like(weight))
 
     def back(*wanted: bool) -> None:
         torch.ops.aten.convolution_backward(
             g, x, half, None, [1, 1], [side // 2] * 2, [1, 1], False, [0, 0], 1, wanted
         )
 
-    return [
-        best(lambda: convolve(x, weight, bias, relu=False)),
-        both - by_weight,
-        by_weight,
-        best(lambda: torch.conv2d(x, half, half_bias, padding=side // 2)),
-        best(lambda: back(True, False, False)),
-        best(lambda: back(False, True, False)),
-    ]
+    return fastest(
+        forward,
+        to_input,
+        to_weights,
+        lambda: torch.conv2d(x, half, half_bias, padding=side // 2),
+        lambda: back(True, False, False),
+        lambda: back(False, True, False),
+    )
 
 
-def best(call: Callable[[], object], times: int = 40) -> float:
-    """Return the fastest of many calls, ms."""
-    found = []
+def fastest(*ways: Callable[[], object], times: int = 40) -> list[float]:
+    """Return the fastest call of each, ms; they take turns, so that all see the same machine."""
+    found = [math.inf] * len(ways)
     for _ in range(times):
-        start = time.perf_counter()
-        call()
-        found.append(time.perf_counter() - start)
-    return min(found) * 1000
+        for index, way in enumerate(ways):
+            start = time.perf_counter()
+            way()
+            found[index] = min(found[index], time.perf_counter() - start)
+    return [1000 * seconds for seconds in found]
 
 
 if __name__ == "__main__":
