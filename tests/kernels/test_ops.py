@@ -297,18 +297,21 @@ def test_a_skip_of_another_size_is_refused():
         ops.grow_and_add(x, skip)
 
 
-@pytest.mark.parametrize("outputs", [1, 3])
-@pytest.mark.parametrize("size", [(1, 1, 1), (2, 3, 5), (17, 4, 2)])
-def test_a_projection_is_a_convolution(outputs, size):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("outputs", [1, 2, 3])
+@pytest.mark.parametrize("channels", [6, 8, 16, 24])
+@pytest.mark.parametrize("size", [(1, 1, 1), (2, 3, 5), (17, 4, 2), (3, 40, 31)])
+def test_a_projection_is_a_convolution(outputs, channels, size, dtype):
     n, h, w = size
-    conv = torch.nn.Conv2d(6, outputs, 1)
-    x = torch.randn(n, 6, h, w).contiguous(memory_format=LAST).requires_grad_()
+    conv = torch.nn.Conv2d(channels, outputs, 1)
+    x = torch.randn(n, channels, h, w).to(dtype).contiguous(memory_format=LAST).requires_grad_()
     g = torch.randn(n, outputs, h, w)
-    found, wanted = ops.project(x, conv), F.conv2d(x, conv.weight, conv.bias)
+    found, wanted = ops.project(x, conv), F.conv2d(x.float(), conv.weight, conv.bias)
     torch.testing.assert_close(found, wanted)
     variables = (x, conv.weight, conv.bias)
     for one, other in zip(
         torch.autograd.grad(found, variables, g), torch.autograd.grad(wanted, variables, g),
         strict=True,
     ):  # fmt: skip
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+        near = {"rtol": 1e-4, "atol": 1e-4} if one.dtype == torch.float32 else {}
+        torch.testing.assert_close(one, other, **near)

@@ -25,6 +25,8 @@ _ARGUMENTS = {
     "pool_grad": "pppnnnnp",
     "grow": "ppnnnnp",
     "grow_grad": "pnnnnp",
+    "head": "pnnppnp",
+    "head_grad": "ppnnpnpp",
 }
 _TYPES: dict[str, Any] = {
     "p": ctypes.c_void_p,

@@ -18,6 +18,8 @@ from imasks.kernels.calls import NAMES, call, dtype_of, empty, last
 from imasks.kernels.convolutions import as_images, as_rows, convolve, convolve_back, owned
 from imasks.kernels.whole import plan_of, whole_stage
 
+_FEW_OUTPUTS = 2  # up to which head.c is faster than oneDNN
+
 
 def usable(x: Tensor) -> bool:
     """Whether features like these go through the kernels."""
@@ -71,12 +73,16 @@ def _paired(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def project(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """Convolve float32 features [N, C, H, W] by a kernel of 1 x 1 in float32."""
-    weight = conv.weight.float()
+    """Convolve features [N, C, H, W] by a kernel of 1 x 1 in float32."""
+    weight, bias = conv.weight.float(), conv.bias
+    if bias is not None and x.shape[1] % 8 == 0 and len(weight) <= _FEW_OUTPUTS:
+        out: Tensor = _Head.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+        return out
+    x = x.float()
     if len(weight) == 1:
         pixels = last(x).permute(0, 2, 3, 1)
-        return F.linear(pixels, weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
-    return as_images(torch.conv2d(as_rows(x), weight, conv.bias), like=x)
+        return F.linear(pixels, weight.flatten(1), bias).permute(0, 3, 1, 2)
+    return as_images(torch.conv2d(as_rows(x), weight, bias), like=x)
 
 
 def pool_and_keep(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -172,6 +178,28 @@ def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     assert var is not None
     scale = norm.weight * (var + norm.eps).rsqrt()
     return scale, norm.bias - mean * scale
+
+
+class _Head(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        x, weight = last(x), weight.contiguous()
+        n, c, h, w = x.shape
+        out = empty(n, len(weight), h, w, torch.float32)
+        call("head", x.dtype, x, n * h * w, c, weight, bias, len(weight), out)
+        ctx.save_for_backward(x, weight)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        n, c, h, w = x.shape
+        grad, by_x = last(grad), torch.empty_like(x)
+        totals = torch.empty(weight.numel() + len(weight))
+        sizes = (n * h * w, c, weight, len(weight))
+        call("head_grad", x.dtype, grad, x, *sizes, by_x, totals)
+        return by_x, totals[: weight.numel()].view_as(weight), totals[weight.numel() :]
 
 
 class _Pool(torch.autograd.Function):

@@ -97,8 +97,9 @@ def grow(x: Tensor, skip: Tensor) -> Tensor:
 
 
 def project(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """Convolve float32 features by a kernel of 1 x 1."""
-    if ops.usable(x):
-        return ops.project(x, conv)
-    out: Tensor = conv(x)
-    return out
+    """Convolve features by a kernel of 1 x 1 in float32."""
+    with torch.autocast(x.device.type, enabled=False):
+        if ops.usable(x):
+            return ops.project(x, conv)
+        out: Tensor = conv(x.float())
+        return out

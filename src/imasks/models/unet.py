@@ -80,8 +80,7 @@ class UNet(nn.Module):
         x = self.bottleneck(x)
         for block, skip in zip(self.decoder, reversed(skips), strict=True):
             x = block(x, skip)
-        with torch.autocast(x.device.type, enabled=False):  # the head in full precision
-            return project(x.float(), self.head)
+        return project(x, self.head)
 
 
 def make_unet(config: UNetConfig, device: torch.device) -> UNet:
