@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -87,18 +88,33 @@ def geometric(
     images: Tensor, masks: Tensor, how: Augmentation, generator: Generator
 ) -> tuple[Tensor, Tensor]:
     """Mirror and rotate images and masks alike."""
-    moves: list[Change] = []
+    moves: list[Callable[[Any], Any]] = []
     if how.flip or how.free_rotation:
-        moves.append(lambda x, _: x.flip(-1))
+        moves.append(lambda x: x.flip(-1))
     if how.free_rotation:
-        moves.append(lambda x, _: x.flip(-2))
+        moves.append(lambda x: x.flip(-2))
         if images.shape[-1] == images.shape[-2]:
             # two mirrors and a transposition make all eight positions
-            moves.append(lambda x, _: x.mT)
-    for move in moves:
-        chosen = _coins(len(images), generator, images.device)
-        images, masks = _changed(images, chosen, move), _changed(masks, chosen, move)
+            moves.append(lambda x: x.mT)
+    coins = [_coins(len(images), generator, images.device) for _ in moves]
+    if coins and images.device.type == "cpu":
+        return _laid(images, coins), _laid(masks, coins)
+    for move, chosen in zip(moves, coins, strict=True):
+        images, masks = (torch.where(_per_image(chosen), move(x), x) for x in (images, masks))
     return images, masks
+
+
+def _laid(images: Tensor, coins: Sequence[Tensor]) -> Tensor:
+    """Mirror left-right, up-down and transpose where the coins, bool [B] each, say so: one copy."""
+    out = torch.empty_like(images)
+    given, to = images.numpy(), out.numpy()
+    for index, (left_right, *others) in enumerate(zip(*(c.tolist() for c in coins), strict=True)):
+        x = given[index]
+        x = x[..., ::-1] if left_right else x
+        up_down, transposed = (*others, False, False)[:2]
+        x = x[..., ::-1, :] if up_down else x
+        to[index] = x.swapaxes(-1, -2) if transposed else x
+    return out
 
 
 def photometric(
@@ -148,7 +164,7 @@ def soften(shape: Sequence[int], how: Augmentation, generator: Generator) -> Cha
         0, how.max_blur + 1, (shape[0],), generator=generator, device=generator.device
     )
     return lambda images, rows: _changed(
-        images, radius[rows] > 0, lambda x, some: blur(x, radius[rows][some])
+        images, radius[rows] > 0, lambda x, some: blur(x, radius[rows][some], reach=how.max_blur)
     )
 
 
@@ -232,13 +248,15 @@ def scale_brightness(images: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return (images * _per_image(a) + _per_image(b)).abs().round().clamp(max=255)
 
 
-def blur(images: Tensor, radius: Tensor) -> Tensor:
-    """Blur every image with the Gaussian of its own radius, int64 [B] in 0..3."""
+def blur(images: Tensor, radius: Tensor, *, reach: int = 3) -> Tensor:
+    """Blur every image with the Gaussian of its own radius, int64 [B] in 0..reach."""
     B, C, H, W = images.shape
-    kernels = _KERNELS.to(images.device)[radius].repeat_interleave(C, 0)
-    x = F.pad(images, (3, 3, 3, 3), mode="reflect").reshape(1, B * C, H + 6, W + 6)
-    x = F.conv2d(x, kernels.view(-1, 1, 1, 7), groups=B * C)
-    x = F.conv2d(x, kernels.view(-1, 1, 7, 1), groups=B * C)
+    taps = _KERNELS[:, 3 - reach : 4 + reach].to(images.device)
+    kernels = taps[radius].repeat_interleave(C, 0)
+    x = F.pad(images, (reach, reach, reach, reach), mode="reflect")
+    x = x.reshape(1, B * C, H + 2 * reach, W + 2 * reach)
+    x = F.conv2d(x, kernels.unsqueeze(1).unsqueeze(1), groups=B * C)
+    x = F.conv2d(x, kernels.unsqueeze(1).unsqueeze(-1), groups=B * C)
     # sums of whole numbers with dyadic weights are exact; OpenCV rounds halves up
     return (x + 0.5).floor().view(B, C, H, W)
 
