@@ -16,6 +16,7 @@ from imasks.errors import UserError
 from imasks.models.encoded import parameter_groups
 from imasks.models.weights import load_tensors, save_tensors
 from imasks.training.batches import mix
+from imasks.training.flat import Flat, can_be_flat
 from imasks.training.objectives import Objective
 from imasks.training.recipe import Recipe
 
@@ -142,11 +143,11 @@ def _train(
         for group in state.optimiser.param_groups:
             group["lr"] = group["rate"] * recipe.learning_rate_at(step, total)
         loss = objective.loss(state.network, step)
-        state.optimiser.zero_grad(set_to_none=True)
+        state.clear()
         loss.backward()  # type: ignore[no-untyped-call]
         if recipe.clip:
-            nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip)
-        state.optimiser.step()
+            nn.utils.clip_grad_norm_(state.variables, recipe.clip)
+        state.update()
         state.average(step)
         losses.append(loss.detach())
     state.step = until
@@ -167,11 +168,17 @@ class _State(Generic[Network]):
     def __init__(self, network: Network, recipe: Recipe, *, device: torch.device) -> None:
         self.device = device
         self.network = network
-        self.optimiser = make_optimiser(self.network, recipe)
         self.ema = recipe.ema
-        self.averaged = deepcopy(self.network).eval() if recipe.ema else None
+        self.averaged = deepcopy(network).eval() if recipe.ema else None
+        self.flat = Flat(network) if can_be_flat(network) else None
+        self.variables = list(network.parameters())
+        self.optimiser = make_optimiser(network, recipe, self.flat)
         if self.averaged is not None:  # collected once: a step on small images is short
-            pairs = _pairs(self.averaged, self.network)
+            if self.flat is None:
+                pairs = _pairs(self.averaged.state_dict(), network.state_dict())
+            else:
+                pairs = _pairs(dict(self.averaged.named_buffers()), dict(network.named_buffers()))
+                pairs.append((Flat(self.averaged).weights.data, self.flat.weights.data))
             self.means = [mean for mean, _ in pairs if mean.is_floating_point()]
             self.news = [new for mean, new in pairs if mean.is_floating_point()]
             self.counts = [(mean, new) for mean, new in pairs if not mean.is_floating_point()]
@@ -185,6 +192,15 @@ class _State(Generic[Network]):
     def shown(self) -> Network:
         """The network that is validated and kept, in evaluation mode."""
         return (self.network if self.averaged is None else self.averaged).eval()
+
+    def clear(self) -> None:
+        for variable in self.variables:
+            variable.grad = None
+
+    def update(self) -> None:
+        if self.flat is not None:
+            self.flat.gather()
+        self.optimiser.step()
 
     def average(self, step: int) -> None:
         if self.averaged is None:
@@ -224,7 +240,7 @@ class _State(Generic[Network]):
         tensors, about = load_tensors(path)
         try:
             self._restore(tensors, about)
-        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        except (KeyError, IndexError, RuntimeError, ValueError, TypeError) as error:
             raise UserError(
                 f"{path} does not hold the state of this training",
                 value=error,
@@ -252,13 +268,17 @@ class _State(Generic[Network]):
         self.best_selection = float(str(about["best_selection"]))
 
 
-def make_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+def make_optimiser(
+    network: nn.Module, recipe: Recipe, flat: Flat | None = None
+) -> torch.optim.AdamW:
     """Return AdamW over *all* variables, biases and batch norm included, as published.
 
-    Encoders from elsewhere may learn more slowly than the rest, or not at all.
+    Encoders from elsewhere may learn more slowly than the rest, or not at all. With ``flat``, it
+    changes the weights in one step, and needs their gradients there.
     """
+    groups = [{"params": [flat.weights], "rate": 1.0}] if flat else parameter_groups(network)
     return torch.optim.AdamW(
-        parameter_groups(network),
+        groups,
         lr=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
         eps=recipe.epsilon,
@@ -266,9 +286,9 @@ def make_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     )
 
 
-def _pairs(one: nn.Module, other: nn.Module) -> list[tuple[Tensor, Tensor]]:
+def _pairs(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
     """Return the states of two equal networks side by side; they share memory with the networks."""
-    return list(zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+    return list(zip(one.values(), other.values(), strict=True))
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
