@@ -5,7 +5,7 @@
 One thread. The floor takes as many multiplications a second as a large product of float32 matrices
 reaches here, twice as many in bfloat16 where the processor multiplies it, or what a product in
 bfloat16 reaches if that is more. Times are the fastest of many calls, in turns; batch and size are
-those of the images.
+those of the images. Training takes the faster of both as a rule, see `kernels/convolutions.py`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def shapes_of(network: torch.nn.Module, size: list[int]) -> list[tuple[int, int, int, int, int]]:
-    """Channels in and out, side of the kernel, height and width of what conv.c computes."""
+    """Channels in and out, side of the kernel, height and width of what ours can compute."""
     found = []
 
     def note(conv: torch.nn.Conv2d, inputs: tuple[torch.Tensor], _: torch.Tensor) -> None:

@@ -1,5 +1,6 @@
 """Kernels are compiled once, and their absence is said."""
 
+import platform
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,19 @@ def test_are_compiled_once_into_the_cache(tmp_path, monkeypatch):
     made = file.stat().st_mtime_ns
     assert ask(tmp_path, monkeypatch) == "compiled"
     assert [p.stat().st_mtime_ns for p in tmp_path.glob("*")] == [made]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="these are x86 processors")
+@pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc")
+@pytest.mark.parametrize("processor", ["x86-64", "x86-64-v3", "x86-64-v4"])
+def test_can_be_loaded_whatever_the_processor_can_do(tmp_path, monkeypatch, processor):
+    """Sources without instructions for a part of the kernels still make a whole library."""
+    compiler = tmp_path / "cc"
+    compiler.write_text(
+        f'#!/bin/sh\nexec gcc $(echo "$@" | sed s/-march=native/-march={processor}/)\n'
+    )
+    compiler.chmod(0o755)
+    assert ask(tmp_path / "cache", monkeypatch, CC=str(compiler)) == "compiled"
 
 
 def test_can_be_switched_off(tmp_path, monkeypatch):

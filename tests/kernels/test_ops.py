@@ -123,6 +123,28 @@ def test_a_stage_in_bfloat16_is_as_near_as_plain_pytorch(monkeypatch, shapes, si
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("shapes", "size"),
+    [
+        ([(8, 16, 3), (16, 8, 1)], (4, 64, 64)),
+        ([(24, 40, 3)], (2, 5, 6)),
+        ([(16, 8, 1), (8, 24, 3), (24, 8, 1)], (3, 9, 33)),
+    ],
+)
+def test_a_stage_in_one_call_is_the_same_to_the_bit(monkeypatch, shapes, size, dtype):
+    if not calls.conv_ready(dtype):
+        pytest.skip("convolutions are PyTorch's here")
+    n, h, w = size
+    x, weight = torch.randn(n, shapes[0][0], h, w), torch.randn(n, shapes[-1][1], h, w)
+    found = backward(pair(shapes)[0], x, weight, dtype=dtype)
+    with monkeypatch.context() as here:
+        here.setattr(ops, "plan_of", lambda *_: None)
+        wanted = backward(pair(shapes)[0], x, weight, dtype=dtype)
+    for name, value in wanted.items():
+        assert torch.equal(found[name], value), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shapes", [[(3, 8, 1)], [(1, 16, 3), (16, 8, 1)], [(4, 24, 3)]])
 def test_a_stage_of_images_learns_the_same_as_in_float64(shapes, dtype):
     """Images need no gradient: their channels may be filled up."""
@@ -215,14 +237,16 @@ def test_a_whole_network_learns_the_same(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_numbers_are_the_same_every_time_and_with_any_threads(dtype):
-    x, weight = torch.randn(4, 8, 64, 64), torch.randn(4, 8, 64, 64)
+@pytest.mark.parametrize("size", [(4, 64, 64), (40, 30, 13)])
+def test_numbers_are_the_same_every_time_and_with_any_threads(size, dtype):
+    n, h, w = size
+    x, weight = torch.randn(n, 8, h, w), torch.randn(n, 24, h, w)
     before = torch.get_num_threads()
     found = []
     try:
         for threads in (1, 2, 1):
             torch.set_num_threads(threads)
-            twin, _ = pair([(8, 16, 3), (16, 8, 1)])
+            twin, _ = pair([(8, 16, 3), (16, 24, 1)])
             found.append(backward(twin, x, weight, dtype=dtype))
     finally:
         torch.set_num_threads(before)
@@ -237,6 +261,33 @@ def test_other_tensors_take_the_plain_way():
     assert ops.usable(torch.zeros(1, 3, 2, 2))
     assert not ops.usable(torch.zeros(1, 3, 2, 2, dtype=torch.float64))
     assert not ops.usable(torch.zeros(1, 3, 2, 2, device="meta"))
+
+
+def test_stages_that_the_kernels_do_not_know_take_the_plain_way():
+    for change in (
+        lambda stage: stage.norm.eval(),
+        lambda stage: stage.convs[1].double(),
+        lambda stage: stage.bfloat16(),
+        lambda stage: setattr(stage.norm, "momentum", None),
+        lambda stage: setattr(stage.convs[0], "bias", None),
+    ):
+        stage = Stage([(8, 8, 3), (8, 8, 1)], momentum=0.1).train()
+        assert stage._fits()
+        change(stage)
+        assert not stage._fits()
+
+
+@pytest.mark.parametrize("size", [(0, 4, 4), (2, 0, 4), (2, 4, 0)])
+@pytest.mark.parametrize("side", [1, 3])
+def test_no_pixels_are_no_crash(size, side):
+    n, h, w = size
+    stage = Stage([(8, 16, side)], momentum=0.1)
+    x = torch.zeros(n, 8, h, w)
+    with torch.autocast("cpu", torch.bfloat16):
+        with pytest.raises(ValueError, match="no mean to normalise by"):
+            stage.train()(x)
+        with torch.no_grad():
+            assert stage.eval()(x).shape == (n, 16, h, w)
 
 
 def test_dropout_takes_the_plain_way():

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from imasks.kernels.build import library
 
-# Arguments of the functions: p a tensor's memory, n a whole number, i a small one, f a float.
+# Arguments of the functions: p memory, n a whole number, i a small one, f a float.
 _ARGUMENTS = {
     "conv": "pppnnnnnniippp",
     "conv_weights": "ppnnnnnnp",
@@ -45,7 +45,7 @@ def call(name: str, dtype: torch.dtype, *arguments: Tensor | float | None) -> No
 
 @cache
 def kernel(name: str, dtype: torch.dtype) -> Any:
-    """Return a compiled function; those of convolutions say with 1 that memory was missing."""
+    """Return a compiled function; convolutions and stages say with 1 that memory was missing."""
     found = library()
     if isinstance(found, str):
         raise RuntimeError(f"the kernels cannot be used: {found}")

@@ -41,20 +41,23 @@ def stage(x: Tensor, convs: nn.ModuleList, norm: nn.BatchNorm2d) -> Tensor:
         norm: with running statistics; updated in training mode.
 
     Raises:
-        ValueError: ``x`` has other channels than the first convolution takes.
+        ValueError: ``x`` has other channels than the first convolution takes, or no pixels in
+            training.
     """
     # The kernels read what they are told is there.
     if x.shape[1] != convs[0].in_channels:
         raise ValueError(
             f"features of {x.shape[1]} channels meet a convolution of {convs[0].in_channels}"
         )
+    if norm.training and not x.numel():
+        raise ValueError(f"features of shape {tuple(x.shape)} have no mean to normalise by")
     variables: list[Any] = [v for conv in convs for v in (conv.weight, conv.bias)]
-    x, variables[0] = _paired(x, variables[0])
     plan = None
-    if norm.training and variables[0].dtype == torch.float32:
+    if norm.training:
         plan = plan_of(dtype_of(x), x.shape, *[v.shape for v in variables[::2]])
     if plan is not None and not (plan.fills and x.requires_grad):
         return whole_stage(plan, x, norm, variables)
+    x, variables[0] = _paired(x, variables[0])
     if norm.training and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
     out: Tensor = _Stage.apply(x, norm, norm.weight, norm.bias, *variables)  # type: ignore[no-untyped-call]
@@ -130,7 +133,7 @@ class _Stage(torch.autograd.Function):
         n, c, h, w = final.shape
         out = torch.empty_like(final)
         if norm.training:
-            mean, inverse = torch.empty(2, c).unbind()
+            mean, inverse = gamma.new_empty(2, c).unbind()
             call(
                 "norm", dtype, final, n * h * w, c, gamma, beta, norm.eps, norm.momentum,
                 norm.running_mean, norm.running_var, mean, inverse, out,
@@ -152,7 +155,7 @@ class _Stage(torch.autograd.Function):
         final = features[-1]
         dtype = final.dtype
         n, c, h, w = final.shape
-        by_gamma, by_beta, by_bias = torch.empty(3, c).unbind()
+        by_gamma, by_beta, by_bias = gamma.new_empty(3, c).unbind()
         g = torch.empty_like(final)
         call(
             "norm_grad", dtype, last(grad.to(dtype)), final, n * h * w, c, gamma, mean, inverse,
@@ -166,7 +169,7 @@ class _Stage(torch.autograd.Function):
             found = [by_weight, by_bias, *found]
             if index and by_x is not None:
                 g, c = by_x, by_x.shape[1]
-                by_bias = torch.empty(c)
+                by_bias = gamma.new_empty(c)
                 call("relu_grad", dtype, g, features[index], n * h * w, c, by_bias)
         return (by_x, None, by_gamma, by_beta, *found)
 
@@ -196,7 +199,7 @@ class _Head(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         n, c, h, w = x.shape
         grad, by_x = last(grad), torch.empty_like(x)
-        totals = torch.empty(weight.numel() + len(weight))
+        totals = weight.new_empty(weight.numel() + len(weight))
         sizes = (n * h * w, c, weight, len(weight))
         call("head_grad", x.dtype, grad, x, *sizes, by_x, totals)
         return by_x, totals[: weight.numel()].view_as(weight), totals[weight.numel() :]

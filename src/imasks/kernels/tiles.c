@@ -18,7 +18,8 @@
 
 #include "threads.h"
 
-#if defined(__linux__) && defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__AVX512BW__)
+#if defined(__linux__) && defined(__AMX_BF16__) && defined(__AVX512BF16__) && \
+    defined(__AVX512BW__) && defined(__AVX512VL__)
 #include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -370,7 +371,7 @@ int tiles_conv(const uint16_t *x, const float *weight, const float *bias, long n
         pack(weight, &base, line, packed);
     int failed = 0;
     if (side == 1) {
-        const long all = n * h * w, fit = all / 1024, units = fit < 1 ? 1 : fit;
+        const long all = n * h * w, fit = all / 1024, units = fit < 1 ? least(all, 1) : fit;
         PARALLEL_LOOP(all * co)
         for (long unit = 0; unit < units; unit++) {
             const long from = all * unit / units, count = all * (unit + 1) / units - from;
@@ -590,13 +591,12 @@ static void turn_weights(const float *from, long ci, long co, float *to, long st
 int tiles_conv_weights(const uint16_t *x, const uint16_t *g, long n, long h, long w, long ci,
                        long co, long side, float *by)
 {
-    if (side == 1) /* pixels may be seen as rows of any length */
-        for (long row = 64; row >= 32; row /= 2)
-            if (n * h * w % row == 0) {
-                h = n * h * w / row;
-                w = row;
-                n = 1;
-            }
+    const long all_pixels = n * h * w, row = all_pixels % 64 ? 32 : 64;
+    if (side == 1 && all_pixels % row == 0) { /* pixels may be seen as rows of any length */
+        n = 1;
+        h = all_pixels / row;
+        w = row;
+    }
     const long edge = side / 2, chunks = (w + MOST - 1) / MOST;
     const long k = rounded_up((w + chunks - 1) / chunks, 2);
     long step = rounded_up(chunks * k + 2 * edge, 8);
@@ -661,4 +661,7 @@ int tiles_conv_weights(const uint16_t *x, const uint16_t *g, long n, long h, lon
 
 #else
 int tiles_ready(void) { return 0; }
+/* Never called: their absence would keep the whole library from being loaded. */
+int tiles_conv(void) { return 1; }
+int tiles_conv_weights(void) { return 1; }
 #endif

@@ -25,10 +25,9 @@ static void NAME(fill)(const struct stage *s, const T *x, T *to)
     }
 }
 
-/* p: x, out, kept (x as it was filled up, if it
- * was, and what every convolution gives), gamma, beta, running mean and
- * variance, how many batches they saw (or NULL), mean and inverse deviation of the batch; then
- * weight and bias of every convolution.
+/* p: x, out, kept (x as it was filled up, if it was, and what every convolution gives), gamma, beta,
+ * running mean and variance, how many batches they saw (or NULL), mean and inverse deviation of the
+ * batch; then weight and bias of every convolution.
  * Returns 0, or 1 without memory. */
 int NAME(stage)(const struct stage *s, void **p, float eps, float momentum)
 {
@@ -62,7 +61,7 @@ int NAME(stage)(const struct stage *s, void **p, float eps, float momentum)
     return 0;
 }
 
-/* p: x, kept, mean and inverse deviation as before, the gradient by out, memory for two gradients
+/* p: x (or NULL where it is filled up), kept, mean and inverse deviation as before, the gradient by out, memory for two gradients
  * by what a convolution gives, gamma, then gradients: by x (or NULL; unwanted where x is filled
  * up), gamma and beta; then of every convolution the weight, and the gradients by it and its bias.
  * Returns 0, or 1 without memory. */

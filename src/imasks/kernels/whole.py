@@ -93,7 +93,7 @@ class _Whole(torch.autograd.Function):
         variables = tuple(last(v) if v.ndim == 4 else v for v in variables)
         out = torch.empty(plan.out, dtype=plan.dtype, memory_format=torch.channels_last)
         kept = torch.empty(plan.kept, dtype=torch.uint8)
-        moments = torch.empty(2, len(gamma))
+        moments = gamma.new_empty(2, len(gamma))
         pointers = _addresses(
             x, out, kept, gamma, beta, norm.running_mean, norm.running_var,
             norm.num_batches_tracked, moments, *variables,
@@ -101,7 +101,8 @@ class _Whole(torch.autograd.Function):
         if kernel("stage", plan.dtype)(plan.numbers, pointers, norm.eps, norm.momentum):
             raise MemoryError("no memory for a stage")
         ctx.plan = plan
-        ctx.save_for_backward(x, kept, moments, gamma, *variables[::2])
+        shown = None if plan.fills else x  # what was filled up is kept
+        ctx.save_for_backward(shown, kept, moments, gamma, *variables[::2])
         return out
 
     @staticmethod
@@ -111,7 +112,7 @@ class _Whole(torch.autograd.Function):
         x, kept, moments, gamma, *weights = ctx.saved_tensors
         by_x = torch.empty_like(x) if ctx.needs_input_grad[1] else None
         by_gamma, by_beta = torch.empty_like(gamma), torch.empty_like(gamma)
-        found = [t for v in weights for t in (torch.empty_like(v), torch.empty(len(v)))]
+        found = [t for v in weights for t in (torch.empty_like(v), v.new_empty(len(v)))]
         of_convs = [t for i, v in enumerate(weights) for t in (v, *found[2 * i : 2 * i + 2])]
         grad, work = last(grad.to(plan.dtype)), torch.empty(plan.work, dtype=torch.uint8)
         pointers = _addresses(

@@ -42,10 +42,20 @@ class Stage(nn.Module):
         return normed
 
     def _fits(self) -> bool:
-        """Whether the kernels do what this stage does: they drop nothing, and learn in training."""
-        if self.training:
-            return self.dropout.p == 0
-        return not torch.is_grad_enabled()
+        """Whether the kernels do what this stage does.
+
+        They drop nothing, learn in training only, and take float32 variables.
+        """
+        norm = self.norm
+        if norm.training != self.training or norm.momentum is None:
+            return False
+        if self.dropout.p if self.training else torch.is_grad_enabled():
+            return False
+        # past nn.Module's own lookup: on small images a step is short
+        variables = [norm._buffers["running_mean"], norm._buffers["running_var"]]
+        for module in (norm, *self.convs):
+            variables += module._parameters.values()
+        return all(v is not None and v.dtype == torch.float32 for v in variables)
 
 
 def features(width: float) -> tuple[int, ...]:
