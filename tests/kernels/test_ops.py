@@ -126,7 +126,7 @@ def test_a_stage_in_bfloat16_is_as_near_as_plain_pytorch(monkeypatch, shapes, si
 @pytest.mark.parametrize(
     ("shapes", "size"),
     [
-        ([(8, 16, 3), (16, 8, 1)], (4, 64, 64)),
+        ([(8, 16, 3), (16, 8, 1)], (4, 32, 32)),
         ([(24, 40, 3)], (2, 5, 6)),
         ([(16, 8, 1), (8, 24, 3), (24, 8, 1)], (3, 9, 33)),
     ],
@@ -142,6 +142,30 @@ def test_a_stage_in_one_call_is_the_same_to_the_bit(monkeypatch, shapes, size, d
         wanted = backward(pair(shapes)[0], x, weight, dtype=dtype)
     for name, value in wanted.items():
         assert torch.equal(found[name], value), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shapes", [[(3, 8, 1)], [(8, 16, 3), (16, 24, 1)]])
+def test_images_may_go_through_a_stage_in_any_portions(monkeypatch, shapes, dtype):
+    x, weight = torch.randn(5, shapes[0][0], 20, 30), torch.randn(5, shapes[-1][1], 20, 30)
+
+    def learn():
+        stage, _ = pair(shapes)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            out = stage(x.to(dtype))
+        (out * weight).sum().backward()
+        return {name: v.grad for name, v in stage.named_parameters()} | {"out": out.detach()}
+
+    wanted = learn()
+    for portion in (1, 2 * 20 * 30 * shapes[-1][1] * dtype.itemsize):
+        with monkeypatch.context() as here:
+            here.setattr(whole, "_IN_CACHE", portion)
+            whole.plan_of.cache_clear()
+            found = learn()
+        whole.plan_of.cache_clear()
+        for name, value in wanted.items():
+            # sums are rounded otherwise; bfloat16 shows that where a statistic moves a feature
+            assert near(found[name], value, 1e-5 if dtype == torch.float32 else 2e-3), name
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

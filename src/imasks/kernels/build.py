@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 _HERE = Path(__file__).parent
-_SOURCES = ("stage.c", "conv.c", "tiles.c", "whole.c", "head.c")
+_SOURCES = ("stage.c", "conv.c", "tiles.c", "head.c")
 _FLAGS = (
     "-O3",
     "-std=gnu11",

@@ -7,6 +7,7 @@
  * Sums are kept in float for BLOCK rows at most, then in double.
  */
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -89,18 +90,59 @@ static inline uint16_t bfloat_of(float f)
     return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
+/* A stage of training in one call, see whole.h: what stays the same from step to step. */
+struct stage {
+    long n, h, w;  /* images and their pixels */
+    long some;     /* images at once */
+    long count;    /* of convolutions */
+    long tiles;    /* whether tiles.c makes them, else conv.c */
+    long given;    /* channels of x: the first convolution may take more, with zeros */
+    long shapes[]; /* of each: channels in, channels out, side of the kernel */
+};
+
+/* Bytes of features of c channels, such that what follows begins with a line of the cache. */
+static size_t room(long pixels, long c, size_t element)
+{
+    return (pixels * c * element + 63) / 64 * 64;
+}
+
+/* Weights of `rows` taps of c channels with zeros up to `wide` channels, and the other way round. */
+static void widen(const float *from, long rows, long c, long wide, float *to)
+{
+    memset(to, 0, rows * wide * sizeof *to);
+    for (long i = 0; i < rows; i++)
+        memcpy(to + i * wide, from + i * c, c * sizeof *to);
+}
+
+static void narrow(const float *from, long rows, long c, long wide, float *to)
+{
+    for (long i = 0; i < rows; i++)
+        memcpy(to + i * c, from + i * wide, c * sizeof *to);
+}
+
 #define T float
 #define NAME(x) x##_f32
 #define LOAD(v) (v)
 #define STORE(v) (v)
+#define CONV conv_f32
+#define CONV_WEIGHTS conv_weights_f32
 #include "stage.h"
+#include "whole.h"
 #undef T
 #undef NAME
 #undef LOAD
 #undef STORE
+#undef CONV
+#undef CONV_WEIGHTS
 
 #define T uint16_t
 #define NAME(x) x##_bf16
 #define LOAD(v) float_of(v)
 #define STORE(v) bfloat_of(v)
+#define CONV (s->tiles ? tiles_conv : conv_bf16)
+#define CONV_WEIGHTS (s->tiles ? tiles_conv_weights : conv_weights_bf16)
+int tiles_conv(const T *, const float *, const float *, long, long, long, long, long, long, int,
+               int, const float *, const float *, T *);
+int tiles_conv_weights(const T *, const T *, long, long, long, long, long, long, float *);
 #include "stage.h"
+#include "whole.h"

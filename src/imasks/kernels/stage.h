@@ -186,22 +186,22 @@ static void NAME(grad_affine)(const T *g, const T *restrict x, long pixels, long
     }
 }
 
-/* ReLU and batch norm of a batch: out = (relu(x) - mean) * inverse * gamma + beta.
- *
- * mean and inverse (one over the deviation) are the batch's, kept for the way back;
- * running_mean and running_var move by momentum towards the batch's (the variance unbiased).
- */
-void NAME(norm)(const T *x, long pixels, long c, const float *gamma, const float *beta, float eps,
-                float momentum, float *running_mean, float *running_var, float *mean,
-                float *inverse, T *out)
+/* A pivot for moments: the first pixel's relu(x). */
+static void NAME(pivot_of)(const T *x, long c, float *pivot)
 {
-    double total[2 * c];
-    float scale[c], shift[c], pivot[c];
     for (long i = 0; i < c; i++) {
-        const float v = LOAD(x[i]); /* of the first pixel */
+        const float v = LOAD(x[i]);
         pivot[i] = v < 0 ? 0 : v;
     }
-    NAME(moments)(x, pixels, c, pivot, total);
+}
+
+/* ReLU and batch norm, given moments' totals over all pixels; see norm. */
+static void NAME(norm_by)(const T *x, long pixels, long c, const float *pivot, const double *total,
+                          const float *gamma, const float *beta, float eps, float momentum,
+                          float *running_mean, float *running_var, float *mean, float *inverse,
+                          T *out)
+{
+    float scale[c], shift[c];
     for (long i = 0; i < c; i++) {
         const double offset = total[i] / pixels, m = pivot[i] + offset;
         const double spread = total[c + i] / pixels - offset * offset;
@@ -217,6 +217,23 @@ void NAME(norm)(const T *x, long pixels, long c, const float *gamma, const float
     NAME(affine)(x, pixels, c, scale, shift, out);
 }
 
+/* ReLU and batch norm of a batch: out = (relu(x) - mean) * inverse * gamma + beta.
+ *
+ * mean and inverse (one over the deviation) are the batch's, kept for the way back;
+ * running_mean and running_var move by momentum towards the batch's (the variance unbiased).
+ */
+void NAME(norm)(const T *x, long pixels, long c, const float *gamma, const float *beta, float eps,
+                float momentum, float *running_mean, float *running_var, float *mean,
+                float *inverse, T *out)
+{
+    double total[2 * c];
+    float pivot[c];
+    NAME(pivot_of)(x, c, pivot);
+    NAME(moments)(x, pixels, c, pivot, total);
+    NAME(norm_by)(x, pixels, c, pivot, total, gamma, beta, eps, momentum, running_mean,
+                  running_var, mean, inverse, out);
+}
+
 /* The same with given statistics. */
 void NAME(norm_fixed)(const T *x, long pixels, long c, const float *gamma, const float *beta,
                       float eps, const float *mean, const float *var, T *out)
@@ -229,13 +246,12 @@ void NAME(norm_fixed)(const T *x, long pixels, long c, const float *gamma, const
     NAME(affine)(x, pixels, c, scale, shift, out);
 }
 
-/* The gradients of norm: out (by x; may be g), by gamma and beta, and out's sums over pixels. */
-void NAME(norm_grad)(const T *g, const T *x, long pixels, long c, const float *gamma,
-                     const float *mean, const float *inverse, T *out, float *by_gamma,
-                     float *by_beta, float *sums)
+/* The gradients of norm by gamma and beta, and what grad_affine needs for that by x. */
+static void NAME(norm_grad_by)(const T *g, const T *x, long pixels, long c, const float *gamma,
+                               const float *mean, const float *inverse, float *p, float *q,
+                               float *r, float *by_gamma, float *by_beta)
 {
     double total[2 * c];
-    float p[c], q[c], r[c];
     NAME(grad_moments)(g, x, pixels, c, mean, total);
     for (long i = 0; i < c; i++) {
         const double by = inverse[i] * total[c + i];
@@ -246,6 +262,16 @@ void NAME(norm_grad)(const T *g, const T *x, long pixels, long c, const float *g
         q[i] = (float)-tilt;
         r[i] = (float)(tilt * mean[i] - (double)p[i] * total[i] / pixels);
     }
+}
+
+/* The gradients of norm: out (by x; may be g), by gamma and beta, and out's sums over pixels. */
+void NAME(norm_grad)(const T *g, const T *x, long pixels, long c, const float *gamma,
+                     const float *mean, const float *inverse, T *out, float *by_gamma,
+                     float *by_beta, float *sums)
+{
+    double total[c];
+    float p[c], q[c], r[c];
+    NAME(norm_grad_by)(g, x, pixels, c, gamma, mean, inverse, p, q, r, by_gamma, by_beta);
     NAME(grad_affine)(g, x, pixels, c, p, q, r, out, total);
     for (long i = 0; i < c; i++)
         sums[i] = (float)total[i];

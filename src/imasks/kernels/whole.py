@@ -1,4 +1,4 @@
-"""Stages of a network in training in one call forward and one back; see whole.c."""
+"""Stages of a network in training in one call forward and one back; see whole.h."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from torch.autograd.function import once_differentiable
 from imasks.kernels.calls import kernel, last, tiles
 from imasks.kernels.convolutions import own
 
+_IN_CACHE = 2**20  # bytes of the widest features that go through all steps at once, where there
+_FEW_WEIGHTS = 2**14  # are so few weights that it costs little to prepare them anew
+
 
 @dataclass(frozen=True)
 class Plan:
-    """How a stage is computed in one call; see whole.c.
+    """How a stage is computed in one call; see whole.h.
 
     Args:
         numbers: sizes of features and convolutions, as C has them.
@@ -42,26 +45,30 @@ def plan_of(dtype: torch.dtype, shape: torch.Size, *weights: torch.Size) -> Plan
     """Plan a stage of training; None if not all of its convolutions are our own."""
     n, given, h, w = shape
     wide = 8 if tiles(dtype) and given < 8 else given  # images: tiles.c is faster than oneDNN
-    numbers = [n, h, w, len(weights), int(tiles(dtype)), given]
-    sizes = [] if wide == given else [_room(n * h * w * wide, dtype)]
-    for index, (co, ci, *sides) in enumerate(weights):
-        taken = ci if index else wide
-        if not own(dtype, n * h * w, torch.Size((co, taken, *sides))):
-            return None
-        numbers += [taken, co, sides[0]]
-        sizes.append(_room(n * h * w * co, dtype))
+    convs = [(wide if not i else ci, co, *sides) for i, (co, ci, *sides) in enumerate(weights)]
+    if not all(own(dtype, n * h * w, torch.Size((co, ci, *sides))) for ci, co, *sides in convs):
+        return None
+    most = max(co for _, co, *_ in convs)
+    some = n
+    if sum(v.numel() for v in weights) <= _FEW_WEIGHTS:
+        some = max(1, min(n, _IN_CACHE // (h * w * most * dtype.itemsize)))
+    numbers = [n, h, w, some, len(convs), int(tiles(dtype)), given]
+    for ci, co, side, _ in convs:
+        numbers += [ci, co, side]
+    features = [co for _, co, *_ in convs] + ([wide] if wide != given else [])
+    of_weights = max(ci * co * side**2 for ci, co, side, _ in convs)
     return Plan(
         numbers=(ctypes.c_long * len(numbers))(*numbers),
         out=(n, weights[-1][0], h, w),
-        kept=sum(sizes),
-        work=2 * max(sizes),
+        kept=sum(_room(n * h * w * c, dtype) for c in features),
+        work=2 * _room(some * h * w * most, dtype) + _room(of_weights, torch.float32),
         dtype=dtype,
         fills=wide != given,
     )
 
 
 def _room(elements: int, dtype: torch.dtype) -> int:
-    """Return how many bytes so many elements take, see room() in whole.c."""
+    """Return how many bytes so many elements take, see room() in stage.c."""
     return -(-elements * dtype.itemsize // 64) * 64
 
 
