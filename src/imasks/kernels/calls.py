@@ -94,7 +94,7 @@ def dtype_of(x: Tensor) -> torch.dtype:
 
 def empty(n: int, c: int, h: int, w: int, dtype: torch.dtype) -> Tensor:
     """Return new features, channels last."""
-    return torch.empty(n, c, h, w, dtype=dtype, memory_format=torch.channels_last)
+    return torch.empty(n, c, h, w, dtype=dtype, memory_format=torch.channels_last, device="cpu")
 
 
 def last(x: Tensor) -> Tensor:

@@ -76,9 +76,23 @@ def _paired(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def project(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """Convolve features [N, C, H, W] by a kernel of 1 x 1 in float32."""
-    weight, bias = conv.weight.float(), conv.bias
-    if bias is not None and x.shape[1] % 8 == 0 and len(weight) <= _FEW_OUTPUTS:
+    """Convolve features [N, C, H, W] by a kernel of 1 x 1 in float32.
+
+    Raises:
+        ValueError: ``x`` has other channels than the convolution takes.
+    """
+    if x.shape[1] != conv.in_channels:
+        raise ValueError(
+            f"features of {x.shape[1]} channels meet a convolution of {conv.in_channels}"
+        )
+    weight = conv.weight.float()
+    bias = None if conv.bias is None else conv.bias.float()
+    if (
+        bias is not None
+        and weight.device.type == "cpu"
+        and x.shape[1] % 8 == 0
+        and len(weight) <= _FEW_OUTPUTS
+    ):
         out: Tensor = _Head.apply(x, weight, bias)  # type: ignore[no-untyped-call]
         return out
     x = x.float()

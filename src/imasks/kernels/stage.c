@@ -2,7 +2,7 @@
  *
  * ReLU, batch norm and their gradients are limited by memory traffic. As separate operations they
  * read and write every feature map a dozen times; here it is two passes forward (moments, affine)
- * and two back (grad_moments, grad_affine). See imasks/kernels/ops.py for the formulas.
+ * and two back (grad_moments, grad_affine). See norm_by and norm_grad_by for the formulas.
  *
  * Sums are kept in float for BLOCK rows at most, then in double.
  */

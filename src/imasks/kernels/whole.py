@@ -15,8 +15,8 @@ from torch.autograd.function import once_differentiable
 from imasks.kernels.calls import kernel, last, tiles
 from imasks.kernels.convolutions import own
 
-_IN_CACHE = 2**20  # bytes of the widest features that go through all steps at once, where there
-_FEW_WEIGHTS = 2**14  # are so few weights that it costs little to prepare them anew
+_IN_CACHE = 2**20  # bytes of the widest features of the images that go through all steps at once
+_FEW_WEIGHTS = 2**14  # up to which that is done: they are prepared anew for every portion
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,10 @@ class _Whole(torch.autograd.Function):
     ) -> Tensor:
         x = last(x.to(plan.dtype))
         variables = tuple(last(v) if v.ndim == 4 else v for v in variables)
-        out = torch.empty(plan.out, dtype=plan.dtype, memory_format=torch.channels_last)
-        kept = torch.empty(plan.kept, dtype=torch.uint8)
+        out = torch.empty(
+            plan.out, dtype=plan.dtype, memory_format=torch.channels_last, device="cpu"
+        )
+        kept = torch.empty(plan.kept, dtype=torch.uint8, device="cpu")
         moments = gamma.new_empty(2, len(gamma))
         pointers = _addresses(
             x, out, kept, gamma, beta, norm.running_mean, norm.running_var,
@@ -121,7 +123,10 @@ class _Whole(torch.autograd.Function):
         by_gamma, by_beta = torch.empty_like(gamma), torch.empty_like(gamma)
         found = [t for v in weights for t in (torch.empty_like(v), v.new_empty(len(v)))]
         of_convs = [t for i, v in enumerate(weights) for t in (v, *found[2 * i : 2 * i + 2])]
-        grad, work = last(grad.to(plan.dtype)), torch.empty(plan.work, dtype=torch.uint8)
+        grad, work = (
+            last(grad.to(plan.dtype)),
+            torch.empty(plan.work, dtype=torch.uint8, device="cpu"),
+        )
         pointers = _addresses(
             x, kept, moments, grad, work, gamma, by_x, by_gamma, by_beta, *of_convs
         )

@@ -44,18 +44,22 @@ class Stage(nn.Module):
     def _fits(self) -> bool:
         """Whether the kernels do what this stage does.
 
-        They drop nothing, learn in training only, and take float32 variables.
+        They drop nothing, learn in training only, and take float32 variables in main memory.
         """
         norm = self.norm
         if norm.training != self.training or norm.momentum is None:
             return False
-        if self.dropout.p if self.training else torch.is_grad_enabled():
+        if self.dropout.p and self.dropout.training:
+            return False
+        if not self.training and torch.is_grad_enabled():
             return False
         # past nn.Module's own lookup: on small images a step is short
         variables = [norm._buffers["running_mean"], norm._buffers["running_var"]]
         for module in (norm, *self.convs):
             variables += module._parameters.values()
-        return all(v is not None and v.dtype == torch.float32 for v in variables)
+        return all(
+            v is not None and v.dtype == torch.float32 and v.device.type == "cpu" for v in variables
+        )
 
 
 def features(width: float) -> tuple[int, ...]:
@@ -111,5 +115,5 @@ def project(x: Tensor, conv: nn.Conv2d) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         if ops.usable(x):
             return ops.project(x, conv)
-        out: Tensor = conv(x.float())
-        return out
+        bias = None if conv.bias is None else conv.bias.float()
+        return F.conv2d(x.float(), conv.weight.float(), bias)

@@ -226,7 +226,7 @@ class _State(Generic[Network]):
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
         if self.averaged is not None:
             tensors |= {f"averaged.{k}": v for k, v in self.averaged.state_dict().items()}
-        for index, moments in self.optimiser.state_dict()["state"].items():
+        for index, moments in self._moments().items():
             tensors |= {f"optimiser.{index}.{k}": v for k, v in moments.items()}
         about = {
             "epoch": self.epoch,
@@ -247,19 +247,37 @@ class _State(Generic[Network]):
                 remedy="Delete the file and run the same command again.",
             ) from error
 
+    def _moments(self) -> dict[int, dict[str, Tensor]]:
+        """Return what the optimiser keeps of every variable, however the weights lie."""
+        if self.flat is None:
+            states: dict[int, dict[str, Tensor]] = self.optimiser.state_dict()["state"]
+            return states
+        state = self.optimiser.state.get(self.flat.weights, {})
+        parts = {
+            k: self.flat.views(v) if v.ndim else [v.clone() for _ in self.variables]
+            for k, v in state.items()
+        }
+        return {i: {k: v[i] for k, v in parts.items()} for i in range(len(self.variables)) if parts}
+
     def _restore(self, tensors: dict[str, Tensor], about: dict[str, object]) -> None:
-        self.network.load_state_dict(_below("network.", tensors))
-        if self.averaged is not None:
-            self.averaged.load_state_dict(_below("averaged.", tensors))
-        self.best = {k: v.to(self.device) for k, v in _below("best.", tensors).items()}
-        variables = [v for group in self.optimiser.param_groups for v in group["params"]]
+        variables = self.variables
+        if self.flat is None:
+            variables = [v for group in self.optimiser.param_groups for v in group["params"]]
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _below("optimiser.", tensors).items():
             index, key = name.split(".", 1)
             # The fused step walks weights and moments side by side in memory. Files hold no
             # strides, so the moments are laid out anew like the (channels-last) weights.
             like = variables[int(index)] if tensor.ndim else tensor
+            if tensor.shape != like.shape:
+                raise ValueError(f"{name} is {list(tensor.shape)}, not {list(like.shape)}")
             moments.setdefault(int(index), {})[key] = torch.empty_like(like).copy_(tensor)
+        if self.flat is not None and moments:
+            moments = {0: _joined(self.flat, [moments[i] for i in range(len(variables))])}
+        self.network.load_state_dict(_below("network.", tensors))
+        if self.averaged is not None:
+            self.averaged.load_state_dict(_below("averaged.", tensors))
+        self.best = {k: v.to(self.device) for k, v in _below("best.", tensors).items()}
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
         self.epoch = int(str(about["epoch"]))
@@ -289,6 +307,18 @@ def make_optimiser(
 def _pairs(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
     """Return the states of two equal networks side by side; they share memory with the networks."""
     return list(zip(one.values(), other.values(), strict=True))
+
+
+def _joined(flat: Flat, each: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return what the optimiser keeps of all weights, from what it kept of every one."""
+    joined = {}
+    for key, first in each[0].items():
+        joined[key] = first
+        if first.ndim:
+            joined[key] = torch.empty_like(flat.weights)
+            for view, one in zip(flat.views(joined[key]), each, strict=True):
+                view.copy_(one[key])
+    return joined
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

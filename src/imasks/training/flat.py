@@ -17,43 +17,49 @@ class Flat:
     """Weights of a network, which become views of one tensor, and their gradients in another.
 
     Every weight must learn at every step: with a gradient missing, the optimiser would have to
-    leave that weight alone, and it sees one tensor only. See :func:`can_be_flat`.
+    leave that weight alone, and it sees one tensor only. See :func:`can_be_flat`. PyTorch does not
+    notice that a step changes the network's weights: no graph may outlive one.
 
     Args:
         network: changed in place; it computes what it did before.
     """
 
     def __init__(self, network: nn.Module) -> None:
+        self._names = [name for name, _ in network.named_parameters()]
         self._variables = list(network.parameters())
         count = sum(v.numel() for v in self._variables)
         self.weights = nn.Parameter(self._variables[0].new_empty(count))
-        self.weights.grad = torch.zeros_like(self.weights)
-        for v, view in zip(self._variables, self._views(self.weights.data), strict=True):
+        for v, view in zip(self._variables, self.views(self.weights.data), strict=True):
             v.data = view.copy_(v.data)
-        self._grads = self._views(self.weights.grad)
+        self._grads: list[Tensor] = []
 
     def gather(self) -> None:
         """Bring the gradients of the weights together, for the optimiser of ``weights``."""
+        if not self._grads:
+            self.weights.grad = torch.empty_like(self.weights)
+            self._grads = self.views(self.weights.grad)
+        found = [v.grad for v in self._variables if v.grad is not None]
+        if len(found) < len(self._variables):
+            missing = next(
+                n for n, v in zip(self._names, self._variables, strict=True) if v.grad is None
+            )
+            raise RuntimeError(f"{missing} has no gradient: this network cannot be flat")
         with torch.no_grad():
-            torch._foreach_copy_(self._grads, [_gradient(v) for v in self._variables])
+            torch._foreach_copy_(self._grads, found)
 
-    def _views(self, whole: Tensor) -> list[Tensor]:
-        """See parts of a tensor as the weights lie in memory: dense, in whatever order."""
-        sizes = [v.numel() for v in self._variables]
-        parts = torch.split(whole, sizes)
+    def views(self, whole: Tensor) -> list[Tensor]:
+        """See parts of such a tensor as the weights lie in memory: dense, in whatever order."""
+        parts = torch.split(whole, [v.numel() for v in self._variables])
         return [
             p.as_strided(v.shape, v.stride()) for p, v in zip(parts, self._variables, strict=True)
         ]
 
 
-def _gradient(variable: Tensor) -> Tensor:
-    if variable.grad is None:
-        raise RuntimeError("a weight has no gradient: this network cannot be flat")
-    return variable.grad
-
-
 def can_be_flat(network: nn.Module) -> bool:
-    """Whether all weights of a network learn at every step: this is known of our own ones."""
-    return isinstance(network, UNet | EvalNet) and all(
-        v.requires_grad for v in network.parameters()
+    """Whether all weights of a network learn at every step, on a processor.
+
+    This is known of our own networks. On a GPU the optimiser takes few steps for all anyway.
+    """
+    return type(network) in (UNet, EvalNet) and all(
+        v.requires_grad and v.device.type == "cpu" for v in network.parameters()
     )
