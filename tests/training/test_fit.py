@@ -143,7 +143,8 @@ def test_goes_on_to_the_same_numbers_after_an_interruption(tmp_path, dies_after)
     assert (actual.epoch, actual.selection) == (expected.epoch, expected.selection)
 
 
-LIVELY = Recipe(steps=12, batch=4, evaluations=4, dropout=0.0, ema=0.9, norm_momentum=0.1, clip=0.5)
+LIVELY = Recipe(steps=3, batch=4, evaluations=3, ema=0.5, norm_momentum=0.1, clip=0.5)
+NEAR = {"rtol": 1e-4, "atol": 1e-5}  # a step is a hundred times as long
 
 
 def test_weights_in_one_tensor_learn_the_same(monkeypatch):
