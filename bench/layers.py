@@ -67,10 +67,12 @@ def shapes_of(network: torch.nn.Module, size: list[int]) -> list[tuple[int, int,
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d):
             module.register_forward_hook(note)
-    usable, ops.usable = ops.usable, lambda x: False
-    with torch.no_grad():
-        network.eval()(torch.zeros(1, 3, *size))
-    ops.usable = usable
+    usable, ops.usable = ops.usable, lambda x: False  # the kernels call no hooks
+    try:
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, 3, *size))
+    finally:
+        ops.usable = usable
     return found
 
 
