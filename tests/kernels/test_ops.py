@@ -211,7 +211,7 @@ def test_convolutions_of_any_size_are_exact_up_to_rounding(dtype, n, h, w, ci, c
     weight, bias = draw(8 * co, 8 * ci, side, side), draw(8 * co)
     y = convolutions.convolve(x, weight, bias, relu=False)
     by_x, by_weight = convolutions.convolve_back(g, x, weight, by_x=True)
-    assert convolutions.owned(x, weight) or max(weight.shape[:2]) > convolutions._FEW
+    assert convolutions.owned(x, weight) or max(weight.shape[:2]) > convolutions._MANY
     rounded = (weight.to(dtype) if calls.halves(dtype) else weight).double()
     twin = x.double().requires_grad_()
     rounded.requires_grad_()
@@ -419,5 +419,6 @@ def test_a_projection_is_a_convolution(outputs, channels, size, dtype):
         torch.autograd.grad(found, variables, g), torch.autograd.grad(wanted, variables, g),
         strict=True,
     ):  # fmt: skip
-        near = {"rtol": 1e-4, "atol": 1e-4} if one.dtype == torch.float32 else {}
-        torch.testing.assert_close(one, other, **near)
+        if one.dtype == torch.float32 and n * h * w < 200:
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+        assert near(one, other, 1e-5 if one.dtype == torch.float32 else 4e-3)  # long sums

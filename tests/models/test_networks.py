@@ -81,7 +81,8 @@ def test_every_kind_keeps_the_contract_and_comes_back_from_disk(config, stride, 
     assert again.config == config
     assert not again.training
     images = torch.randint(0, 256, (2, config.in_channels, *size), dtype=torch.uint8)
-    assert torch.allclose(again(images), network.eval()(images), atol=1e-4)  # logits up to 20
+    with torch.no_grad():  # so that both are computed alike, however their weights lie in memory
+        assert torch.allclose(again(images), network.eval()(images), atol=1e-5)
 
 
 @needs_encoders

@@ -1,6 +1,6 @@
 /* The convolutions of conv.c in bfloat16, for processors that multiply tiles of matrices (AMX).
  *
- * One instruction multiplies a tile of 16 rows of up to 32 elements by one of up to 16 columns: 8192
+ * One instruction multiplies a tile of 16 rows of up to 32 elements by one of up to 16 columns, 8192
  * products in 16 cycles. Of the eight tiles four to six keep sums here. Arguments and layouts are
  * those of conv.h.
  *
@@ -496,6 +496,20 @@ struct sums_of {
     float *dw;              /* column of the kernel x tile x output channel */
 };
 
+/* The tiles of m x n sums and their places in memory. */
+#define EACH_SUM(DO)                                                                               \
+    DO(0, to, right);                                                                              \
+    if (n > 1)                                                                                     \
+        DO(1, next, right);                                                                        \
+    if (m > 1)                                                                                     \
+        DO(2, to + below, right);                                                                  \
+    if (m > 1 && n > 1)                                                                            \
+        DO(3, next + below, right);                                                                \
+    if (m > 2)                                                                                     \
+        DO(4, to + 2 * below, right);                                                              \
+    if (m > 2 && n > 1)                                                                            \
+        DO(5, next + 2 * below, right);
+
 /* Sums for m tiles from `first` on, n blocks of output channels from `block` on. */
 INLINE void add_up(const struct sums_of *s, long first, long block, const int m, const int n)
 {
@@ -504,17 +518,7 @@ INLINE void add_up(const struct sums_of *s, long first, long block, const int m,
     long at[3]; /* in x: the column of the kernel is that many pixels to the right */
     for (int i = 0; i < m; i++)
         at[i] = (first + i) / s->tiles + (first + i) % s->tiles * ROWS * s->step;
-    LOAD(0, to, right);
-    if (n > 1)
-        LOAD(1, next, right);
-    if (m > 1)
-        LOAD(2, to + below, right);
-    if (m > 1 && n > 1)
-        LOAD(3, next + below, right);
-    if (m > 2)
-        LOAD(4, to + 2 * below, right);
-    if (m > 2 && n > 1)
-        LOAD(5, next + 2 * below, right);
+    EACH_SUM(LOAD)
     for (long band = 0; band < s->bands; band++)
         for (long row = 0; row < s->rows; row++) {
             const uint16_t *x = s->x + (band * s->high + row) * s->ci * s->step;
@@ -545,17 +549,7 @@ INLINE void add_up(const struct sums_of *s, long first, long block, const int m,
                 }
             }
         }
-    SAVE(0, to, right);
-    if (n > 1)
-        SAVE(1, next, right);
-    if (m > 1)
-        SAVE(2, to + below, right);
-    if (m > 1 && n > 1)
-        SAVE(3, next + below, right);
-    if (m > 2)
-        SAVE(4, to + 2 * below, right);
-    if (m > 2 && n > 1)
-        SAVE(5, next + 2 * below, right);
+    EACH_SUM(SAVE)
 }
 
 /* The same for all output channels. */
