@@ -145,7 +145,15 @@ def test_a_stage_in_one_call_is_the_same_to_the_bit(monkeypatch, shapes, size, d
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("shapes", [[(3, 8, 1)], [(8, 16, 3), (16, 24, 1)]])
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [(3, 8, 1)],
+        [(3, 8, 3), (8, 8, 3)],
+        [(8, 16, 3), (16, 24, 1)],
+        [(8, 8, 3), (8, 16, 1), (16, 8, 3)],
+    ],
+)
 def test_images_may_go_through_a_stage_in_any_portions(monkeypatch, shapes, dtype):
     x, weight = torch.randn(5, shapes[0][0], 20, 30), torch.randn(5, shapes[-1][1], 20, 30)
 
@@ -325,9 +333,9 @@ def test_stages_that_the_kernels_do_not_know_take_the_plain_way():
         lambda stage: setattr(stage.convs[0], "bias", None),
     ):
         stage = Stage([(8, 8, 3), (8, 8, 1)], momentum=0.1).train()
-        assert stage._fits()
+        assert stage.fits()
         change(stage)
-        assert not stage._fits()
+        assert not stage.fits()
 
 
 @pytest.mark.parametrize("size", [(0, 4, 4), (2, 0, 4), (2, 4, 0)])
@@ -347,7 +355,7 @@ def test_dropout_takes_the_plain_way():
     stage = Stage([(8, 8, 1)], momentum=0.1, dropout=0.5).train()
     torch.manual_seed(0)
     out = stage(torch.rand(1, 8, 64, 64))
-    assert stage._fits() is False
+    assert stage.fits() is False
     assert out.isfinite().all()
 
 
@@ -369,6 +377,41 @@ def test_a_stage_outside_of_training_agrees_with_float64(dtype, shapes, size):
         wanted = reference.eval()(x.double())
     assert found.dtype == dtype
     assert near(found, wanted, 2e-2 if bf16 else 1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "shapes", [[(8, 8, 3), (8, 16, 3), (16, 8, 1)], [(8, 24, 1)], [(16, 8, 3)]]
+)
+@pytest.mark.parametrize("size", [(3, 26, 18), (1, 9, 4), (2, 8, 32)])
+def test_portions_change_nothing_outside_of_training(monkeypatch, shapes, size, dtype):
+    stage = pair(shapes)[0].eval()
+    n, h, w = size
+    x = torch.randn(n, shapes[0][0], h, w).to(dtype)
+    with torch.no_grad():
+        wanted = stage(x)
+        for rows in (8, 2 * h):
+            monkeypatch.setattr(whole, "_IN_CACHE", rows * w * 24 * dtype.itemsize)
+            whole.plan_of.cache_clear()
+            assert stage(x).equal(wanted)
+    whole.plan_of.cache_clear()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("given", [1, 3, 4, 8])
+@pytest.mark.parametrize("size", [(3, 26, 18), (1, 10, 4), (2, 2, 2)])
+def test_stages_in_one_call_are_stages_in_turn(monkeypatch, given, size, dtype):
+    n, h, w = size
+    stages = [pair(shapes)[0].eval() for shapes in ([(given, 16, 1)], [(16, 24, 3), (24, 24, 1)])]
+    x = torch.randn(n, given, h, w).to(dtype)
+    with torch.no_grad():
+        wanted = F.max_pool2d(stages[1](stages[0](x)).float(), 2).to(dtype)
+        for portion in (1, whole._IN_CACHE):
+            monkeypatch.setattr(whole, "_IN_CACHE", portion)
+            whole.plan_of.cache_clear()
+            found = ops.stages_and_pool(x, [(one.convs, one.norm) for one in stages])
+            assert found.equal(wanted)
+    whole.plan_of.cache_clear()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -420,8 +463,8 @@ def test_a_projection_is_a_convolution(outputs, channels, size, dtype):
     # A sum may be near zero by chance: its error is measured by the sizes of what is summed.
     sizes = [v.detach().abs().requires_grad_() for v in exact]
     terms = torch.autograd.grad(F.conv2d(*sizes), sizes, g.abs().double())
-    for one, other, size in zip(
+    for one, other, summed in zip(
         grads, torch.autograd.grad(wanted, exact, g.double()), terms, strict=True
     ):
         share = 1e-6 if one.dtype == torch.float32 else 4e-3
-        assert ((one.double() - other).abs() <= share * size + 1e-30).all()
+        assert ((one.double() - other).abs() <= share * summed + 1e-30).all()

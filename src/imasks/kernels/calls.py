@@ -13,10 +13,11 @@ from imasks.kernels.build import library
 
 # Arguments of the functions: p memory, n a whole number, i a small one, f a float.
 _ARGUMENTS = {
-    "conv": "pppnnnnnniippp",
-    "conv_weights": "ppnnnnnnp",
+    "conv": "pppnnnnnnnniippp",
+    "conv_weights": "ppnnnnnnnnp",
     "stage": "ppff",
     "stage_grad": "pp",
+    "stages_fixed": "pp",
     "norm": "pnnppffppppp",
     "norm_fixed": "pnnppfppp",
     "norm_grad": "ppnnppppppp",

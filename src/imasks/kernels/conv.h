@@ -173,13 +173,14 @@ static const U *NAME(as_cells)(const E *from, long cells)
 /* One convolution of n images of h x w pixels from ci to co channels.
  *
  * x, out: n x h x w x channels. weight: float32, its bias or NULL. side: 1 or 3.
+ * above, below: 1 if x goes on by a row there (n is 1), which a kernel of 3 x 3 sees; else 0.
  * back: weight is that of a convolution from co to ci channels whose input's gradient is wanted.
  * relu: out is made nonnegative. scale, shift: applied to it last, a channel each, or NULL.
  * Returns 0, or 1 without memory.
  */
 int NAME(conv)(const E *x, const float *weight, const float *bias, long n, long h, long w,
-              long ci, long co, long side, int back, int relu, const float *scale,
-              const float *shift, E *out)
+              long above, long below, long ci, long co, long side, int back, int relu,
+              const float *scale, const float *shift, E *out)
 {
     const long taps = side * side;
     U *packed = scratch(0, taps * (ci / PER) * co * sizeof *packed);
@@ -223,7 +224,7 @@ int NAME(conv)(const E *x, const float *weight, const float *bias, long n, long 
             memset(ring, 0, 3 * padded * sizeof *ring);
             for (long y = y0 - 1; y <= y1; y++) {
                 U *slot = ring + (y + 3) % 3 * padded + cells;
-                if (y < 0 || y >= h)
+                if (y < -above || y >= h + below)
                     memset(slot, 0, w * cells * sizeof *slot);
                 else
                     NAME(copy_cells)(from + y * w * ci, w * cells, slot);
@@ -294,21 +295,20 @@ DEFINE_SUMS(v8, 8)
 #undef DEFINE_SUMS
 
 /* The gradient by the weights: by[o][row][column][i] from x [n, h, w, ci] and g [n, h, w, co].
+ * above, below: as in conv.
  *
  * Returns 0, or 1 without memory.
  */
-int NAME(conv_weights)(const E *x, const E *g, long n, long h, long w, long ci,
-                      long co, long side, float *by)
+int NAME(conv_weights)(const E *x, const E *g, long n, long h, long w, long above, long below,
+                      long ci, long co, long side, float *by)
 {
     const long taps = side * side, edge = side / 2;
     const long cells = (w + PER - 1) / PER, xcells = cells + 2 * edge / PER;
     /* Bands of rows, as many at once as stay in the second-level cache. */
     const long budget = 96 * 1024, row_size = (cells * co + PER * xcells * ci) * sizeof(U);
-    long rows = budget / row_size;
-    rows = rows < 1 ? 1 : rows > h ? h : rows;
-    while (h % rows)
-        rows--;
-    const long all = n * (h / rows);
+    const long fit = budget / row_size, parts = fit > 1 ? (h + fit - 1) / fit : h; /* of an image */
+    const long rows = (h + parts - 1) / parts; /* the last ones may be none of it */
+    const long all = n * parts;
     long group = budget / (row_size * (rows + 2 * edge));
     group = group < 1 ? 1 : group > all ? all : group;
     const long high = rows + 2 * edge; /* rows of x a band */
@@ -328,20 +328,23 @@ int NAME(conv_weights)(const E *x, const E *g, long n, long h, long w, long ci,
         const long bands = first + group < all ? group : all - first;
         PARALLEL_LOOP(bands * rows * w * (ci + co))
         for (long line = 0; line < bands * high; line++) {
-            const long band = line / high, part = (first + band) % (h / rows);
-            const long image = (first + band) / (h / rows);
-            const long y = part * rows + line % high - edge;
+            const long band = line / high, part = (first + band) % parts;
+            const long image = (first + band) / parts, row = line % high - edge;
+            const long y = part * rows + row;
             for (int shift = 0; shift < PER && shift <= 2 * edge; shift++) {
                 U *to = xs[shift] + line * xrow;
-                if (y < 0 || y >= h)
+                if (y < -above || y >= h + below)
                     memset(to, 0, xrow * sizeof *to);
                 else
                     NAME(cells)(x + (image * h + y) * w * ci, w, ci, shift - edge, xcells, to);
             }
-            const long below = line % high - edge;
-            if (below >= 0 && below < rows)
-                NAME(cells)(g + (image * h + y) * w * co, w, co, 0, cells,
-                            gs + (band * rows + below) * grow);
+            if (row < 0 || row >= rows)
+                continue;
+            U *to = gs + (band * rows + row) * grow;
+            if (y < h)
+                NAME(cells)(g + (image * h + y) * w * co, w, co, 0, cells, to);
+            else
+                memset(to, 0, grow * sizeof *to);
         }
         PARALLEL_LOOP(bands * rows * w * taps * (ci + co))
         for (long unit = 0; unit < side * (ci / 8); unit++) {

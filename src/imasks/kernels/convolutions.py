@@ -8,7 +8,7 @@ from torch import Tensor
 from imasks.kernels.calls import NAMES, call, conv_ready, empty, halves, last, tiles
 
 _MANY = 64  # channels above which oneDNN's float32 is faster than conv.c's
-_FEW = 16  # channels up to which tiles.c is always faster than oneDNN; with more it is, too,
+_FEW = 32  # channels up to which tiles.c is always faster than oneDNN; with more it is, too,
 _LARGE = 2.5e8  # unless there are more than so many products, which hide what oneDNN costs a call
 
 
@@ -25,7 +25,7 @@ def convolve(
     co, side = weight.shape[0], weight.shape[-1]
     if owned(x, weight):
         out = empty(n, co, h, w, x.dtype)
-        kernel = (last(weight), bias, n, h, w, ci, co, side)
+        kernel = (last(weight), bias, n, h, w, 0, 0, ci, co, side)
         call("conv", x.dtype, x, *kernel, 0, int(relu), *affine, out)
         return out
     dtype = _of_onednn(x.dtype)
@@ -48,10 +48,10 @@ def convolve_back(
         found = None
         if by_x:
             found = torch.empty_like(x)
-            kernel = (weight, None, n, h, w, co, ci, side)
+            kernel = (weight, None, n, h, w, 0, 0, co, ci, side)
             call("conv", x.dtype, g, *kernel, 1, 0, None, None, found)
         by_weight = torch.empty_like(weight)
-        call("conv_weights", x.dtype, x, g, n, h, w, ci, co, side, by_weight)
+        call("conv_weights", x.dtype, x, g, n, h, w, 0, 0, ci, co, side, by_weight)
         return found, by_weight
     dtype = _of_onednn(x.dtype)
     shown, grad = (as_rows(x), as_rows(g)) if side == 1 else (x, g)

@@ -6,6 +6,7 @@ Each function has a plain PyTorch equivalent (:mod:`imasks.models._blocks`) that
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from imasks.kernels.build import library
 from imasks.kernels.calls import NAMES, call, dtype_of, empty, last
 from imasks.kernels.convolutions import as_images, as_rows, convolve, convolve_back, owned
-from imasks.kernels.whole import plan_of, whole_stage
+from imasks.kernels.whole import plan_of, stages_fixed, whole_stage
 
 _FEW_OUTPUTS = 2  # up to which head.c is faster than oneDNN
 
@@ -52,9 +53,9 @@ def stage(x: Tensor, convs: nn.ModuleList, norm: nn.BatchNorm2d) -> Tensor:
     if norm.training and not x.numel():
         raise ValueError(f"features of shape {tuple(x.shape)} have no mean to normalise by")
     variables: list[Any] = [v for conv in convs for v in (conv.weight, conv.bias)]
-    plan = None
-    if norm.training:
-        plan = plan_of(dtype_of(x), x.shape, *[v.shape for v in variables[::2]])
+    plan = plan_of(dtype_of(x), x.shape, *[v.shape for v in variables[::2]])
+    if plan is not None and not norm.training:
+        return stages_fixed(plan, x, _fixed(convs, norm))
     if plan is not None and not (plan.fills and x.requires_grad):
         return whole_stage(plan, x, norm, variables)
     x, variables[0] = _paired(x, variables[0])
@@ -62,6 +63,34 @@ def stage(x: Tensor, convs: nn.ModuleList, norm: nn.BatchNorm2d) -> Tensor:
         norm.num_batches_tracked.add_(1)
     out: Tensor = _Stage.apply(x, norm, norm.weight, norm.bias, *variables)  # type: ignore[no-untyped-call]
     return out
+
+
+def stages_and_pool(x: Tensor, each: Sequence[tuple[nn.ModuleList, nn.BatchNorm2d]]) -> Tensor:
+    """Several stages outside of training, and the largest of every 2 x 2 pixels of what they give.
+
+    At best this is one call.
+
+    Args:
+        x: [N, C, H, W], H and W even.
+        each: convolutions and batch norm.
+    """
+    plan = None
+    if x.shape[1] == each[0][0][0].in_channels:
+        weights = [conv.weight.shape for convs, _ in each for conv in convs]
+        plan = plan_of(dtype_of(x), x.shape, *weights)
+    if plan is not None:
+        known = [one for convs, norm in each for one in _fixed(convs, norm)]
+        return stages_fixed(plan, x, known, pooled=True)
+    for convs, norm in each:
+        x = stage(x, convs, norm)
+    return pool_and_keep(x)[0]
+
+
+def _fixed(convs: nn.ModuleList, norm: nn.BatchNorm2d) -> list[Any]:
+    """Return what :func:`stages_fixed` wants to know of the convolutions of a stage."""
+    *before, final = convs
+    found: list[Any] = [(conv.weight, conv.bias, None, None) for conv in before]
+    return [*found, (final.weight, final.bias, *_affine(norm))]
 
 
 def _paired(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -90,15 +90,41 @@ static inline uint16_t bfloat_of(float f)
     return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-/* A stage of training in one call, see whole.h: what stays the same from step to step. */
+/* A stage in one call, see whole.h: what stays the same from step to step. */
 struct stage {
     long n, h, w;  /* images and their pixels */
-    long some;     /* images at once */
+    long some;     /* images at once, */
+    long rows;     /* or rows of one */
+    long high;     /* rows that a window holds */
     long count;    /* of convolutions */
     long tiles;    /* whether tiles.c makes them, else conv.c */
     long given;    /* channels of x: the first convolution may take more, with zeros */
     long shapes[]; /* of each: channels in, channels out, side of the kernel */
 };
+
+/* Images `from` and n - 1 more, rows y0 to y1 of them: one portion after another. */
+#define FOR_PORTIONS(s)                                                                            \
+    for (long from = 0, n; n = least((s)->some, (s)->n - from), from < (s)->n; from += (s)->some)  \
+        for (long y0 = 0, y1; y1 = least(y0 + (s)->rows, (s)->h), y0 < (s)->h; y0 = y1)
+
+static long least(long a, long b) { return a < b ? a : b; }
+
+/* How many rows convolution i must have made (-1: of x) for y rows of what the last one makes. */
+static long needed(const struct stage *s, long i, long y)
+{
+    for (long k = i + 1; k < s->count && y > 0; k++)
+        y += s->shapes[3 * k + 2] / 2;
+    return least(y, s->h);
+}
+
+/* The same of gradients by what convolution i made, for y rows of that by x, or, if none is wanted,
+ * by what the first one made. */
+static long needed_back(const struct stage *s, long i, int by_x, long y)
+{
+    for (long k = by_x ? 0 : 1; k <= i && y > 0; k++)
+        y += s->shapes[3 * k + 2] / 2;
+    return least(y, s->h);
+}
 
 /* Bytes of features of c channels, such that what follows begins with a line of the cache. */
 static size_t room(long pixels, long c, size_t element)
@@ -141,8 +167,9 @@ static void narrow(const float *from, long rows, long c, long wide, float *to)
 #define STORE(v) bfloat_of(v)
 #define CONV (s->tiles ? tiles_conv : conv_bf16)
 #define CONV_WEIGHTS (s->tiles ? tiles_conv_weights : conv_weights_bf16)
-int tiles_conv(const T *, const float *, const float *, long, long, long, long, long, long, int,
-               int, const float *, const float *, T *);
-int tiles_conv_weights(const T *, const T *, long, long, long, long, long, long, float *);
+int tiles_conv(const T *, const float *, const float *, long, long, long, long, long, long, long,
+               long, int, int, const float *, const float *, T *);
+int tiles_conv_weights(const T *, const T *, long, long, long, long, long, long, long, long,
+                       float *);
 #include "stage.h"
 #include "whole.h"

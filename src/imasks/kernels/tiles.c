@@ -29,8 +29,8 @@
 #define INLINE static inline __attribute__((always_inline))
 #define ROWS 16             /* of a tile, at most */
 #define MOST 32             /* elements of a row */
-#define LEVEL1 (24 * 1024)  /* bytes of the first-level cache, */
-#define LEVEL2 (256 * 1024) /* and of the second, that are filled at once */
+#define BAND (96 * 1024)    /* bytes of the second-level cache that are filled at once, */
+#define LEVEL2 (256 * 1024) /* and on the way back to the weights */
 
 /* The system has to allow it: eight kilobytes more are saved with every thread. */
 int tiles_ready(void)
@@ -354,8 +354,8 @@ static long pieces_of(long line)
 }
 
 int tiles_conv(const uint16_t *x, const float *weight, const float *bias, long n, long h, long w,
-               long ci, long co, long side, int back, int relu, const float *scale,
-               const float *shift, uint16_t *out)
+               long above, long below, long ci, long co, long side, int back, int relu,
+               const float *scale, const float *shift, uint16_t *out)
 {
     const long line = side * ci, pieces = pieces_of(line);
     uint32_t *packed = scratch(0, side * line / 2 * co * sizeof *packed);
@@ -385,7 +385,7 @@ int tiles_conv(const uint16_t *x, const float *weight, const float *bias, long n
         }
         return failed;
     }
-    const long fit = LEVEL1 / (2 * base.line) - 2, high = fit < 1 ? 1 : fit; /* rows of a band */
+    const long fit = BAND / (2 * base.line) - 2, high = fit < 1 ? 1 : fit; /* rows of a band */
     const long bands = (h + high - 1) / high;
     PARALLEL_LOOP(n * h * w * co)
     for (long band = 0; band < n * bands; band++) {
@@ -401,7 +401,7 @@ int tiles_conv(const uint16_t *x, const float *weight, const float *bias, long n
         for (long y = y0 - 1; y <= y1; y++, to += base.line) {
             memset(to, 0, ci * sizeof *to);
             memset(to + (w + 1) * ci, 0, ci * sizeof *to);
-            if (y < 0 || y >= h)
+            if (y < -above || y >= h + below)
                 memset(to + ci, 0, w * ci * sizeof *to);
             else
                 memcpy(to + ci, x + (image * h + y) * w * ci, w * ci * sizeof *to);
@@ -582,14 +582,14 @@ static void turn_weights(const float *from, long ci, long co, float *to, long st
         }
 }
 
-int tiles_conv_weights(const uint16_t *x, const uint16_t *g, long n, long h, long w, long ci,
-                       long co, long side, float *by)
+int tiles_conv_weights(const uint16_t *x, const uint16_t *g, long n, long h, long w, long above,
+                       long below, long ci, long co, long side, float *by)
 {
-    const long all_pixels = n * h * w, row = all_pixels % 64 ? 32 : 64;
-    if (side == 1 && all_pixels % row == 0) { /* pixels may be seen as rows of any length */
+    const long all_pixels = n * h * w, length = all_pixels % 64 ? 32 : 64;
+    if (side == 1 && all_pixels % length == 0) { /* pixels may be seen as rows of any length */
         n = 1;
-        h = all_pixels / row;
-        w = row;
+        h = all_pixels / length;
+        w = length;
     }
     const long edge = side / 2, chunks = (w + MOST - 1) / MOST;
     const long k = rounded_up((w + chunks - 1) / chunks, 2);
@@ -597,11 +597,10 @@ int tiles_conv_weights(const uint16_t *x, const uint16_t *g, long n, long h, lon
     step += step % 512 ? 0 : 8; /* else rows fall into few places of the cache */
     const long pairs = chunks * k / 2, tiles = (side * ci + ROWS - 1) / ROWS;
     const long row_size = 2 * step * ci + 4 * pairs * co;
-    long rows = least(h, LEVEL2 / 2 / row_size);
-    rows = rows < 1 ? 1 : rows;
-    while (h % rows)
-        rows--;
-    const long high = rows + 2 * edge, all = n * (h / rows);
+    const long fit = LEVEL2 / 2 / row_size;
+    const long parts = fit > 1 ? (h + fit - 1) / fit : h; /* bands of an image */
+    const long rows = (h + parts - 1) / parts;            /* the last ones may be none of it */
+    const long high = rows + 2 * edge, all = n * parts;
     long group = LEVEL2 / (row_size * high);
     group = group < 1 ? 1 : least(group, all);
     uint16_t *xs = scratch(0, ((group * high * ci) + ROWS) * step * sizeof *xs);
@@ -615,18 +614,21 @@ int tiles_conv_weights(const uint16_t *x, const uint16_t *g, long n, long h, lon
         const long bands = least(group, all - first);
         PARALLEL_LOOP(bands * rows * w * (ci + co))
         for (long line = 0; line < bands * high; line++) {
-            const long band = line / high, part = (first + band) % (h / rows);
-            const long image = (first + band) / (h / rows);
-            const long y = part * rows + line % high - edge;
+            const long band = line / high, part = (first + band) % parts;
+            const long image = (first + band) / parts, row = line % high - edge;
+            const long y = part * rows + row;
             uint16_t *to = xs + line * ci * step;
-            if (y < 0 || y >= h)
+            if (y < -above || y >= h + below)
                 memset(to, 0, ci * step * sizeof *to);
             else
                 turn_row(x + (image * h + y) * w * ci, w, ci, edge, to, step);
-            const long below = line % high - edge;
-            if (below >= 0 && below < rows)
-                pair_row(g + (image * h + y) * w * co, w, co, pairs,
-                         gs + (band * rows + below) * pairs * co);
+            if (row < 0 || row >= rows)
+                continue;
+            uint32_t *pair = gs + (band * rows + row) * pairs * co;
+            if (y < h)
+                pair_row(g + (image * h + y) * w * co, w, co, pairs, pair);
+            else
+                memset(pair, 0, pairs * co * sizeof *pair);
         }
         const long units = (side * tiles + 2) / 3;
         PARALLEL_LOOP(bands * rows * w * side * side * (ci + co))

@@ -1,4 +1,4 @@
-"""Stages of a network in training in one call forward and one back; see whole.h."""
+"""Stages of a network in one call forward and one back; see whole.h."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from imasks.kernels.calls import kernel, last, tiles
+from imasks.kernels.calls import empty, kernel, last, tiles
 from imasks.kernels.convolutions import own
 
-_IN_CACHE = 2**20  # bytes of the widest features of the images that go through all steps at once
+_IN_CACHE = 2**18  # bytes of the widest features of what goes through all steps at once
 _FEW_WEIGHTS = 2**14  # up to which that is done: they are prepared anew for every portion
+_FEWEST_ROWS = 8  # of a portion: each brings another row or two of its own
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Plan:
         out: shape of what comes out.
         kept: bytes that are kept for the way back.
         work: bytes that are needed on the way back.
+        fixed: bytes that are needed outside of training.
         dtype: of features.
         fills: whether channels are filled up; then there is no gradient by the input.
     """
@@ -36,35 +38,53 @@ class Plan:
     out: tuple[int, int, int, int]
     kept: int
     work: int
+    fixed: int
     dtype: torch.dtype
     fills: bool
 
 
 @lru_cache(maxsize=1024)  # sizes of images can be many
 def plan_of(dtype: torch.dtype, shape: torch.Size, *weights: torch.Size) -> Plan | None:
-    """Plan a stage of training; None if not all of its convolutions are our own."""
+    """Plan a stage; None if not all of its convolutions are our own."""
     n, given, h, w = shape
     wide = 8 if tiles(dtype) and given < 8 else given  # images: tiles.c is faster than oneDNN
     convs = [(wide if not i else ci, co, *sides) for i, (co, ci, *sides) in enumerate(weights)]
     if not all(own(dtype, n * h * w, torch.Size((co, ci, *sides))) for ci, co, *sides in convs):
         return None
-    most = max(co for _, co, *_ in convs)
-    some = n
-    if sum(v.numel() for v in weights) <= _FEW_WEIGHTS:
-        some = max(1, min(n, _IN_CACHE // (h * w * most * dtype.itemsize)))
-    numbers = [n, h, w, some, len(convs), int(tiles(dtype)), given]
+    some, rows = _portion(shape, convs, dtype)
+    high = h if rows == h else min(h, rows + len(convs) + 2)  # with those that are ahead
+    numbers = [n, h, w, some, rows, high, len(convs), int(tiles(dtype)), given]
     for ci, co, side, _ in convs:
         numbers += [ci, co, side]
-    features = [co for _, co, *_ in convs] + ([wide] if wide != given else [])
+    fills = wide != given
+    features = [co for _, co, *_ in convs] + [wide] * fills
     of_weights = max(ci * co * side**2 for ci, co, side, _ in convs)
+    high *= some * w
     return Plan(
         numbers=(ctypes.c_long * len(numbers))(*numbers),
         out=(n, weights[-1][0], h, w),
         kept=sum(_room(n * h * w * c, dtype) for c in features),
-        work=2 * _room(some * h * w * most, dtype) + _room(of_weights, torch.float32),
+        work=sum(_room(high * co, dtype) for _, co, *_ in convs) + _room(of_weights, torch.float32),
+        fixed=sum(_room(high * c, dtype) for c in features),
         dtype=dtype,
-        fills=wide != given,
+        fills=fills,
     )
+
+
+def _portion(
+    shape: torch.Size, convs: Sequence[tuple[int, ...]], dtype: torch.dtype
+) -> tuple[int, int]:
+    """Return how many images go through all steps at once, and how many of their rows."""
+    n, _, h, w = shape
+    if not shape.numel() or sum(i * o * k**2 for i, o, k, _ in convs) > _FEW_WEIGHTS:
+        return n, h
+    row = w * dtype.itemsize * max(max(ci, co) for ci, co, *_ in convs)
+    some = _IN_CACHE // (h * row)
+    if some:
+        return min(n, some), h
+    # even bands; but for the last, all rows of which are ahead
+    bands = -(-h // max(_FEWEST_ROWS, _IN_CACHE // row))
+    return 1, -(-h // bands)
 
 
 def _room(elements: int, dtype: torch.dtype) -> int:
@@ -82,6 +102,33 @@ def whole_stage(
 ) -> Tensor:
     """Return features [N, channels out, H, W]; running statistics are updated."""
     out: Tensor = _Whole.apply(plan, x, norm, norm.weight, norm.bias, *weights_and_biases)  # type: ignore[no-untyped-call]
+    return out
+
+
+def stages_fixed(
+    plan: Plan,
+    x: Tensor,
+    convs: Sequence[tuple[Tensor, Tensor, Tensor | None, Tensor | None]],
+    *,
+    pooled: bool = False,
+) -> Tensor:
+    """Return features [N, channels out, H, W] outside of training.
+
+    Args:
+        plan: of all convolutions.
+        x: [N, C, H, W].
+        convs: weight, bias, and what is multiplied with and added after ReLU, if anything.
+        pooled: return the largest of every 2 x 2 pixels, [N, channels out, H / 2, W / 2]; H and W
+            must be even.
+    """
+    x = last(x.to(plan.dtype))
+    n, c, h, w = plan.out
+    out = empty(n, c, h // 2, w // 2, plan.dtype) if pooled else empty(n, c, h, w, plan.dtype)
+    work = torch.empty(plan.fixed, dtype=torch.uint8, device="cpu")
+    given = [v for weight, *rest in convs for v in (last(weight), *rest)]
+    pointers = _addresses(x, None if pooled else out, out if pooled else None, work, *given)
+    if kernel("stages_fixed", plan.dtype)(plan.numbers, pointers):
+        raise MemoryError("no memory for stages")
     return out
 
 

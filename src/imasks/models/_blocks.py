@@ -34,14 +34,14 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features [N, channels out, H, W]."""
-        if ops.usable(x) and self._fits():
+        if ops.usable(x) and self.fits():
             return ops.stage(x, self.convs, self.norm)
         for conv in self.convs:
             x = F.relu(conv(x), inplace=True)
         normed: Tensor = self.norm(self.dropout(x))
         return normed
 
-    def _fits(self) -> bool:
+    def fits(self) -> bool:
         """Whether the kernels do what this stage does.
 
         They drop nothing, learn in training only, and take float32 variables in main memory.

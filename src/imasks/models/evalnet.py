@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from imasks.kernels import ops
 from imasks.models._blocks import Stage, check_width, features, he_normal, place, pool
 
 
@@ -62,8 +65,8 @@ class EvalNet(nn.Module):
     def forward(self, images: Tensor, masks: Tensor) -> Tensor:
         """Return logits; see the class."""
         x = torch.cat([self.image_stem(images / 255), self.mask_stem(masks)], 1)
-        for block in self.blocks:
-            x = _halve(block(x))
+        for block in cast("Iterable[Stage]", self.blocks):
+            x = _halved(x, block)
         with torch.autocast(x.device.type, enabled=False):  # the heads in full precision
             pooled = x.float().mean((2, 3))
             return torch.stack([head(pooled) for head in self.heads], 1)
@@ -84,7 +87,7 @@ class _Stem(nn.Module):
         self.block = _block(config, f0, f0)
 
     def forward(self, x: Tensor) -> Tensor:
-        return _halve(self.block(self.enter(x)))
+        return _halved(x, self.enter, self.block)
 
 
 def _block(config: EvalNetConfig, inputs: int, outputs: int) -> Stage:
@@ -98,8 +101,14 @@ def _head(config: EvalNetConfig) -> nn.Linear:
     return head
 
 
-def _halve(x: Tensor) -> Tensor:
-    if x.shape[2] % 2 == x.shape[3] % 2 == 0:
+def _halved(x: Tensor, *stages: Stage) -> Tensor:
+    """Return the largest of every 2 x 2 pixels of what stages make of features."""
+    even = x.shape[2] % 2 == x.shape[3] % 2 == 0
+    if even and ops.usable(x) and all(one.fits() and not one.training for one in stages):
+        return ops.stages_and_pool(x, [(one.convs, one.norm) for one in stages])
+    for one in stages:
+        x = one(x)
+    if even:
         return pool(x)[0]
     # six halvings: a side that has come down to one pixel (images below 64) stays as it is
     return F.max_pool2d(x, [min(2, side) for side in x.shape[-2:]])
