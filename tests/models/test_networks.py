@@ -25,7 +25,8 @@ from imasks.models.smp import SmpConfig
 from imasks.models.unet import UNetConfig
 from imasks.models.vit import VitConfig
 from imasks.models.weights import load_network, save_network
-from imasks.training.fit import make_optimiser, seeded_network
+from imasks.training.descent import make_optimiser
+from imasks.training.fit import seeded_network
 from imasks.training.recipe import Recipe
 from tests.conftest import needs_encoders
 

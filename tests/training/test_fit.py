@@ -11,7 +11,8 @@ from imasks.models.unet import UNet, UNetConfig, make_unet
 from imasks.models.weights import load_tensors, save_tensors
 from imasks.tasks import Binary, Multiclass, Multilabel
 from imasks.training.batches import Part
-from imasks.training.fit import fit, make_optimiser, seeded_network
+from imasks.training.descent import make_optimiser
+from imasks.training.fit import fit, seeded_network
 from imasks.training.objectives import Supervised
 from imasks.training.recipe import Recipe
 from tests.models.test_unet import load_keras
@@ -150,7 +151,7 @@ NEAR = {"rtol": 1e-4, "atol": 1e-5}  # a step is a hundred times as long
 def test_weights_in_one_tensor_learn_the_same(monkeypatch):
     """But for rounding: what is left over of small tensors is not computed in vectors."""
     flat = run(recipe=LIVELY)
-    monkeypatch.setattr("imasks.training.fit.can_be_flat", lambda network: False)
+    monkeypatch.setattr("imasks.training.descent.can_be_flat", lambda network: False)
     apart = run(recipe=LIVELY)
     for name, value in apart.network.state_dict().items():
         torch.testing.assert_close(flat.network.state_dict()[name], value, **NEAR)
@@ -168,7 +169,7 @@ def test_a_checkpoint_does_not_depend_on_how_weights_lie(tmp_path, monkeypatch, 
     for flat, log in ((flat_first, die), (not flat_first, lambda record: None)):
         with monkeypatch.context() as here:
             if not flat:
-                here.setattr("imasks.training.fit.can_be_flat", lambda network: False)
+                here.setattr("imasks.training.descent.can_be_flat", lambda network: False)
             if log is die:
                 with pytest.raises(Killed):
                     run(file, recipe=LIVELY, log=log)

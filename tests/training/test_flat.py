@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from imasks.models.unet import UNetConfig, make_unet
-from imasks.training.fit import make_optimiser
+from imasks.training.descent import make_optimiser
 from imasks.training.flat import Flat, can_be_flat
 from imasks.training.recipe import Recipe
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from imasks.errors import UserError
-from imasks.models.encoded import parameter_groups
 from imasks.models.weights import load_tensors, save_tensors
 from imasks.training.batches import mix
-from imasks.training.flat import Flat, can_be_flat
+from imasks.training.descent import Descent
+from imasks.training.flat import Flat
 from imasks.training.objectives import Objective
 from imasks.training.recipe import Recipe
 
@@ -140,14 +140,8 @@ def _train(
     torch.manual_seed(mix(seed, 3, state.step))  # dropout is the only user of the global generator
     losses = []
     for step in range(state.step, until):
-        for group in state.optimiser.param_groups:
-            group["lr"] = group["rate"] * recipe.learning_rate_at(step, total)
         loss = objective.loss(state.network, step)
-        state.clear()
-        loss.backward()  # type: ignore[no-untyped-call]
-        if recipe.clip:
-            nn.utils.clip_grad_norm_(state.variables, recipe.clip)
-        state.update()
+        state.descent.step(loss, rate=recipe.learning_rate_at(step, total))
         state.average(step)
         losses.append(loss.detach())
     state.step = until
@@ -170,15 +164,14 @@ class _State(Generic[Network]):
         self.network = network
         self.ema = recipe.ema
         self.averaged = deepcopy(network).eval() if recipe.ema else None
-        self.flat = Flat(network) if can_be_flat(network) else None
-        self.variables = list(network.parameters())
-        self.optimiser = make_optimiser(network, recipe, self.flat)
+        self.descent = Descent(network, recipe)
         if self.averaged is not None:  # collected once: a step on small images is short
-            if self.flat is None:
+            flat = self.descent.flat
+            if flat is None:
                 pairs = _pairs(self.averaged.state_dict(), network.state_dict())
             else:
                 pairs = _pairs(dict(self.averaged.named_buffers()), dict(network.named_buffers()))
-                pairs.append((Flat(self.averaged).weights.data, self.flat.weights.data))
+                pairs.append((Flat(self.averaged).weights.data, flat.weights.data))
             self.means = [mean for mean, _ in pairs if mean.is_floating_point()]
             self.news = [new for mean, new in pairs if mean.is_floating_point()]
             self.counts = [(mean, new) for mean, new in pairs if not mean.is_floating_point()]
@@ -192,15 +185,6 @@ class _State(Generic[Network]):
     def shown(self) -> Network:
         """The network that is validated and kept, in evaluation mode."""
         return (self.network if self.averaged is None else self.averaged).eval()
-
-    def clear(self) -> None:
-        for variable in self.variables:
-            variable.grad = None
-
-    def update(self) -> None:
-        if self.flat is not None:
-            self.flat.gather()
-        self.optimiser.step()
 
     def average(self, step: int) -> None:
         if self.averaged is None:
@@ -249,20 +233,21 @@ class _State(Generic[Network]):
 
     def _moments(self) -> dict[int, dict[str, Tensor]]:
         """Return what the optimiser keeps of every variable, however the weights lie."""
-        if self.flat is None:
-            states: dict[int, dict[str, Tensor]] = self.optimiser.state_dict()["state"]
+        flat, variables = self.descent.flat, self.descent.variables
+        if flat is None:
+            states: dict[int, dict[str, Tensor]] = self.descent.optimiser.state_dict()["state"]
             return states
-        state = self.optimiser.state.get(self.flat.weights, {})
+        state = self.descent.optimiser.state.get(flat.weights, {})
         parts = {
-            k: self.flat.views(v) if v.ndim else [v.clone() for _ in self.variables]
-            for k, v in state.items()
+            k: flat.views(v) if v.ndim else [v.clone() for _ in variables] for k, v in state.items()
         }
-        return {i: {k: v[i] for k, v in parts.items()} for i in range(len(self.variables)) if parts}
+        return {i: {k: v[i] for k, v in parts.items()} for i in range(len(variables)) if parts}
 
     def _restore(self, tensors: dict[str, Tensor], about: dict[str, object]) -> None:
-        variables = self.variables
-        if self.flat is None:
-            variables = [v for group in self.optimiser.param_groups for v in group["params"]]
+        flat, variables = self.descent.flat, self.descent.variables
+        optimiser = self.descent.optimiser
+        if flat is None:
+            variables = [v for group in optimiser.param_groups for v in group["params"]]
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _below("optimiser.", tensors).items():
             index, key = name.split(".", 1)
@@ -272,36 +257,18 @@ class _State(Generic[Network]):
             if tensor.shape != like.shape:
                 raise ValueError(f"{name} is {list(tensor.shape)}, not {list(like.shape)}")
             moments.setdefault(int(index), {})[key] = torch.empty_like(like).copy_(tensor)
-        if self.flat is not None and moments:
-            moments = {0: _joined(self.flat, [moments[i] for i in range(len(variables))])}
+        if flat is not None and moments:
+            moments = {0: _joined(flat, [moments[i] for i in range(len(variables))])}
         self.network.load_state_dict(_below("network.", tensors))
         if self.averaged is not None:
             self.averaged.load_state_dict(_below("averaged.", tensors))
         self.best = {k: v.to(self.device) for k, v in _below("best.", tensors).items()}
-        groups = self.optimiser.state_dict()["param_groups"]
-        self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        groups = optimiser.state_dict()["param_groups"]
+        optimiser.load_state_dict({"state": moments, "param_groups": groups})
         self.epoch = int(str(about["epoch"]))
         self.step = int(str(about["step"]))
         self.best_epoch = int(str(about["best_epoch"]))
         self.best_selection = float(str(about["best_selection"]))
-
-
-def make_optimiser(
-    network: nn.Module, recipe: Recipe, flat: Flat | None = None
-) -> torch.optim.AdamW:
-    """Return AdamW over *all* variables, biases and batch norm included, as published.
-
-    Encoders from elsewhere may learn more slowly than the rest, or not at all. With ``flat``, it
-    changes the weights in one step, and needs their gradients there.
-    """
-    groups = [{"params": [flat.weights], "rate": 1.0}] if flat else parameter_groups(network)
-    return torch.optim.AdamW(
-        groups,
-        lr=recipe.learning_rate,
-        weight_decay=recipe.weight_decay,
-        eps=recipe.epsilon,
-        fused=True,
-    )
 
 
 def _pairs(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:

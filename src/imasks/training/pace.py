@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from imasks.models.evalnet import EvalNetConfig, make_evalnet
 from imasks.models.networks import NetworkConfig, make_network
 from imasks.tasks import Task
-from imasks.training.fit import make_optimiser
-from imasks.training.flat import Flat, can_be_flat
+from imasks.training.descent import Descent
 from imasks.training.grading import grading_loss
 from imasks.training.predict import autocast
 from imasks.training.recipe import Precision, Recipe
@@ -81,19 +80,12 @@ def _step(
         network, loss = _evalnet(config, images)
     else:
         network, loss = _segmenter(config, task, recipe, images)
-    flat = Flat(network) if can_be_flat(network) else None
-    optimiser = make_optimiser(network.train(), recipe, flat)
-    variables = list(network.parameters())
+    descent = Descent(network.train(), recipe)
 
     def step() -> None:
         with autocast(device, precision):
             value = loss()
-        for variable in variables:
-            variable.grad = None
-        value.backward()  # type: ignore[no-untyped-call]
-        if flat is not None:
-            flat.gather()
-        optimiser.step()
+        descent.step(value, rate=recipe.learning_rate)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
