@@ -492,7 +492,8 @@ struct sums_of {
     long step, pairs;       /* pixels of a row of x, pairs of one of g */
     long chunks, k;         /* a row is cut into, and their pixels */
     long ci, co, n;         /* channels, output channels, and those of a block */
-    long tiles;             /* of 16 rows of the kernel and their input channels */
+    long tiles;             /* of 16 rows of the kernel and their input channels; so many, */
+    long same, down;        /* `same`, are of one place in x, the next ones `down` pixels further */
     float *dw;              /* column of the kernel x tile x output channel */
 };
 
@@ -516,8 +517,10 @@ INLINE void add_up(const struct sums_of *s, long first, long block, const int m,
     const long across = 2 * s->step, right = 4 * s->co, below = ROWS * s->co;
     float *to = s->dw + first * below + block * s->n, *next = to + s->n;
     long at[3]; /* in x: the column of the kernel is that many pixels to the right */
-    for (int i = 0; i < m; i++)
-        at[i] = (first + i) / s->tiles + (first + i) % s->tiles * ROWS * s->step;
+    for (int i = 0; i < m; i++) {
+        const long tile = (first + i) % s->tiles;
+        at[i] = (first + i) / s->tiles + tile / s->same * s->down + tile % s->same * ROWS * s->step;
+    }
     EACH_SUM(LOAD)
     for (long band = 0; band < s->bands; band++)
         for (long row = 0; row < s->rows; row++) {
@@ -582,6 +585,20 @@ static void turn_weights(const float *from, long ci, long co, float *to, long st
         }
 }
 
+/* An image with `before` rows and columns of zeros before it, and as many rows and `pitch` pixels a
+ * row in all. Returns the copy, or NULL without memory. */
+static uint16_t *framed(const uint16_t *from, long h, long w, long c, long before, long pitch)
+{
+    const long size = (h + 2 * before) * pitch * c;
+    uint16_t *copy = scratch(3, size * sizeof *copy);
+    if (!copy)
+        return NULL;
+    memset(copy, 0, size * sizeof *copy);
+    for (long y = 0; y < h; y++)
+        memcpy(copy + ((y + before) * pitch + before) * c, from + y * w * c, w * c * sizeof *copy);
+    return copy;
+}
+
 int tiles_conv_weights(const uint16_t *x, const uint16_t *g, long n, long h, long w, long above,
                        long below, long ci, long co, long side, float *by)
 {
@@ -591,15 +608,19 @@ int tiles_conv_weights(const uint16_t *x, const uint16_t *g, long n, long h, lon
         h = all_pixels / length;
         w = length;
     }
-    const long edge = side / 2, chunks = (w + MOST - 1) / MOST;
-    const long k = rounded_up((w + chunks - 1) / chunks, 2);
-    long step = rounded_up(chunks * k + 2 * edge, 8);
+    /* Rows much shorter than a tile's leave most of it empty. Narrow images are one long row, with
+     * zeros between their own: then all taps are the same memory some pixels further. */
+    const int narrow = side == 3 && w <= ROWS && h <= MOST && ci % ROWS == 0 && !above && !below;
+    const long pitch = w + 2, wide = narrow ? h * pitch : w; /* pixels of a row of g */
+    const long edge = narrow ? 0 : side / 2, chunks = (wide + MOST - 1) / MOST;
+    const long k = rounded_up((wide + chunks - 1) / chunks, 2);
+    long step = rounded_up(chunks * k + (narrow ? 2 * pitch + 2 : 2 * edge), 8);
     step += step % 512 ? 0 : 8; /* else rows fall into few places of the cache */
     const long pairs = chunks * k / 2, tiles = (side * ci + ROWS - 1) / ROWS;
-    const long row_size = 2 * step * ci + 4 * pairs * co;
+    const long row_size = 2 * step * ci + 4 * pairs * co, all_rows = narrow ? 1 : h;
     const long fit = LEVEL2 / 2 / row_size;
-    const long parts = fit > 1 ? (h + fit - 1) / fit : h; /* bands of an image */
-    const long rows = (h + parts - 1) / parts;            /* the last ones may be none of it */
+    const long parts = fit > 1 ? (all_rows + fit - 1) / fit : all_rows; /* bands of an image */
+    const long rows = (all_rows + parts - 1) / parts; /* the last ones may be none of it */
     const long high = rows + 2 * edge, all = n * parts;
     long group = LEVEL2 / (row_size * high);
     group = group < 1 ? 1 : least(group, all);
@@ -610,23 +631,36 @@ int tiles_conv_weights(const uint16_t *x, const uint16_t *g, long n, long h, lon
     if (!xs || !gs || !dw)
         return 1;
     memset(dw, 0, side * dw_size * sizeof *dw);
+    int failed = 0;
     for (long first = 0; first < all; first += group) {
         const long bands = least(group, all - first);
-        PARALLEL_LOOP(bands * rows * w * (ci + co))
+        PARALLEL_LOOP(bands * rows * wide * (ci + co))
         for (long line = 0; line < bands * high; line++) {
             const long band = line / high, part = (first + band) % parts;
             const long image = (first + band) / parts, row = line % high - edge;
             const long y = part * rows + row;
             uint16_t *to = xs + line * ci * step;
+            uint32_t *pair = gs + (band * rows + row) * pairs * co;
+            const uint16_t *shown = x + (image * h + y) * w * ci, *grad = g + (image * h + y) * w * co;
+            if (narrow) {
+                shown = framed(shown, h, w, ci, 1, pitch);
+                if (shown)
+                    turn_row(shown, (h + 2) * pitch, ci, 0, to, step);
+                grad = framed(grad, h, w, co, 0, pitch);
+                if (grad)
+                    pair_row(grad, wide, co, pairs, pair);
+                if (!shown || !grad)
+                    failed = 1;
+                continue;
+            }
             if (y < -above || y >= h + below)
                 memset(to, 0, ci * step * sizeof *to);
             else
-                turn_row(x + (image * h + y) * w * ci, w, ci, edge, to, step);
+                turn_row(shown, w, ci, edge, to, step);
             if (row < 0 || row >= rows)
                 continue;
-            uint32_t *pair = gs + (band * rows + row) * pairs * co;
             if (y < h)
-                pair_row(g + (image * h + y) * w * co, w, co, pairs, pair);
+                pair_row(grad, w, co, pairs, pair);
             else
                 memset(pair, 0, pairs * co * sizeof *pair);
         }
@@ -638,7 +672,8 @@ int tiles_conv_weights(const uint16_t *x, const uint16_t *g, long n, long h, lon
             const struct sums_of s = {
                 .x = xs, .g = gs, .bands = bands, .rows = rows, .high = high,
                 .step = step, .pairs = pairs, .chunks = chunks, .k = k, .ci = ci, .co = co,
-                .n = co % 16 ? 8 : 16, .tiles = tiles, .dw = dw};
+                .n = co % 16 ? 8 : 16, .tiles = tiles, .same = narrow ? ci / ROWS : tiles,
+                .down = pitch, .dw = dw};
             configure(6, 1, ROWS, k, s.n);
             if (count == 3)
                 add_up_3(&s, from);
@@ -652,7 +687,7 @@ int tiles_conv_weights(const uint16_t *x, const uint16_t *g, long n, long h, lon
     for (long down = 0; down < side; down++)
         for (long right = 0; right < side; right++, by += ci)
             turn_weights(dw + right * dw_size + down * ci * co, ci, co, by, side * side * ci);
-    return 0;
+    return failed;
 }
 
 #else
