@@ -158,6 +158,7 @@ def test_a_stage_in_one_call_is_the_same_to_the_bit(monkeypatch, shapes, size, d
     ],
 )
 def test_images_may_go_through_a_stage_in_any_portions(monkeypatch, shapes, dtype):
+    torch.manual_seed(0)
     x, weight = torch.randn(5, shapes[0][0], 20, 30), torch.randn(5, shapes[-1][1], 20, 30)
 
     def learn():
@@ -415,6 +416,59 @@ def test_stages_in_one_call_are_stages_in_turn(monkeypatch, given, size, dtype):
             found = ops.stages_and_pool(x, [(one.convs, one.norm) for one in stages])
             assert found.equal(wanted)
     whole.plan_of.cache_clear()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_first_stage_in_bands_learns_the_same(monkeypatch, dtype):
+    """Its input needs no gradient: fewer rows are ahead on the way back."""
+    if not calls.conv_ready(dtype):
+        pytest.skip("convolutions are PyTorch's here")
+    torch.manual_seed(0)
+    shapes, x = [(8, 8, 3), (8, 16, 3)], torch.randn(2, 8, 45, 12).to(dtype)
+    weight, threads = torch.randn(2, 16, 45, 12), torch.get_num_threads()
+
+    def learn(portion):
+        monkeypatch.setattr(whole, "_IN_CACHE", portion)
+        whole.plan_of.cache_clear()
+        stage = pair(shapes)[0]
+        (stage(x) * weight).sum().backward()
+        return whole.plan_of(dtype, x.shape, *[c.weight.shape for c in stage.convs]), [
+            v.grad for v in stage.parameters()
+        ]
+
+    plan, wanted = learn(2**20)
+    assert plan.numbers[4] == 45
+    try:
+        for torch_threads in (1, 2):
+            torch.set_num_threads(torch_threads)
+            plan, found = learn(1)
+            assert plan.numbers[4] == 8
+            for one, other in zip(found, wanted, strict=True):
+                assert near(one, other, 1e-5 if dtype == torch.float32 else 2e-3)
+    finally:
+        torch.set_num_threads(threads)
+        whole.plan_of.cache_clear()
+
+
+def test_gradients_by_weights_see_no_other_image(monkeypatch):
+    """A band of a convolution of 1 x 1 is cut into rows anew; the last one is not full."""
+    monkeypatch.setattr(whole, "_IN_CACHE", 34 * 32 * 32 * 2)
+    whole.plan_of.cache_clear()
+    x = torch.randn(2, 32, 1123, 32).bfloat16().contiguous(memory_format=LAST)
+    x[1] = float("nan")
+    stage = pair([(32, 32, 1)])[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        stage(x[:1]).float().sum().backward()
+    whole.plan_of.cache_clear()
+    assert all(v.grad.isfinite().all() for v in stage.parameters())
+
+
+def test_stages_that_do_not_fit_are_refused():
+    x, first, other = torch.zeros(1, 8, 8, 8), pair([(8, 16, 1)])[0], pair([(8, 8, 1)])[0]
+    with torch.no_grad(), pytest.raises(ValueError, match="16 channels meet a convolution of 8"):
+        ops.stages_and_pool(x, [(one.eval().convs, one.norm) for one in (first, other)])
+    with torch.no_grad(), pytest.raises(ValueError, match="cannot halve"):
+        ops.stages_and_pool(x[:, :, :7], [(first.convs, first.norm)])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -306,8 +306,9 @@ int NAME(conv_weights)(const E *x, const E *g, long n, long h, long w, long abov
     const long cells = (w + PER - 1) / PER, xcells = cells + 2 * edge / PER;
     /* Bands of rows, as many at once as stay in the second-level cache. */
     const long budget = 96 * 1024, row_size = (cells * co + PER * xcells * ci) * sizeof(U);
-    const long fit = budget / row_size, parts = fit > 1 ? (h + fit - 1) / fit : h; /* of an image */
-    const long rows = (h + parts - 1) / parts; /* the last ones may be none of it */
+    const long fit = budget / row_size, least_parts = fit > 1 ? (h + fit - 1) / fit : h;
+    const long rows = (h + least_parts - 1) / least_parts; /* of a band; the last may have */
+    const long parts = (h + rows - 1) / rows;              /* some more than its image */
     const long all = n * parts;
     long group = budget / (row_size * (rows + 2 * edge));
     group = group < 1 ? 1 : group > all ? all : group;

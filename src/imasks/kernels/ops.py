@@ -34,7 +34,7 @@ def usable(x: Tensor) -> bool:
 
 
 def stage(x: Tensor, convs: nn.ModuleList, norm: nn.BatchNorm2d) -> Tensor:
-    """Convolutions, each with ReLU, then batch norm.
+    """Convolutions, each with ReLU, then batch norm; outside of training without gradients.
 
     Args:
         x: [N, C, H, W].
@@ -68,12 +68,16 @@ def stage(x: Tensor, convs: nn.ModuleList, norm: nn.BatchNorm2d) -> Tensor:
 def stages_and_pool(x: Tensor, each: Sequence[tuple[nn.ModuleList, nn.BatchNorm2d]]) -> Tensor:
     """Several stages outside of training, and the largest of every 2 x 2 pixels of what they give.
 
-    At best this is one call.
+    At best this is one call. There are no gradients.
 
     Args:
-        x: [N, C, H, W], H and W even.
+        x: [N, C, H, W].
         each: convolutions and batch norm.
+
+    Raises:
+        ValueError: height or width is odd, or channels do not fit.
     """
+    _check_even(x)
     plan = None
     if x.shape[1] == each[0][0][0].in_channels:
         weights = [conv.weight.shape for convs, _ in each for conv in convs]
@@ -137,13 +141,17 @@ def pool_and_keep(x: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: height or width is odd.
     """
+    _check_even(x)
+    pooled, kept = _Pool.apply(x)  # type: ignore[no-untyped-call]
+    return pooled, kept
+
+
+def _check_even(x: Tensor) -> None:
     if x.shape[2] % 2 or x.shape[3] % 2:
         raise ValueError(
             f"cannot halve {tuple(x.shape[2:])} pixels: heights and widths of images must be "
             "multiples of 16 for these networks"
         )
-    pooled, kept = _Pool.apply(x)  # type: ignore[no-untyped-call]
-    return pooled, kept
 
 
 def grow_and_add(x: Tensor, skip: Tensor) -> Tensor:

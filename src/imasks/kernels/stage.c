@@ -4,7 +4,8 @@
  * read and write every feature map a dozen times; here it is two passes forward (moments, affine)
  * and two back (grad_moments, grad_affine). See norm_by and norm_grad_by for the formulas.
  *
- * Sums are kept in float for BLOCK rows at most, then in double.
+ * Sums are kept in float for BLOCK rows at most, then in double; gradients by variables of a stage
+ * that is computed in portions are added in float.
  */
 #include <math.h>
 #include <stddef.h>
@@ -102,7 +103,7 @@ struct stage {
     long shapes[]; /* of each: channels in, channels out, side of the kernel */
 };
 
-/* Images `from` and n - 1 more, rows y0 to y1 of them: one portion after another. */
+/* One portion after another: n images beginning with `from`, rows y0 to y1 of them. */
 #define FOR_PORTIONS(s)                                                                            \
     for (long from = 0, n; n = least((s)->some, (s)->n - from), from < (s)->n; from += (s)->some)  \
         for (long y0 = 0, y1; y1 = least(y0 + (s)->rows, (s)->h), y0 < (s)->h; y0 = y1)

@@ -29,8 +29,8 @@
 #define INLINE static inline __attribute__((always_inline))
 #define ROWS 16             /* of a tile, at most */
 #define MOST 32             /* elements of a row */
-#define BAND (96 * 1024)    /* bytes of the second-level cache that are filled at once, */
-#define LEVEL2 (256 * 1024) /* and on the way back to the weights */
+#define FORWARD (96 * 1024) /* bytes of the second-level cache that are filled at once, */
+#define BACK (256 * 1024)   /* and on the way back to the weights */
 
 /* The system has to allow it: eight kilobytes more are saved with every thread. */
 int tiles_ready(void)
@@ -364,7 +364,7 @@ int tiles_conv(const uint16_t *x, const float *weight, const float *bias, long n
     }
     /* A band of an image with a row above and below; or several narrow images, one below the other
      * with a row of zeros between them: weights are read once for all then. */
-    const long fit = BAND / (2 * base.line) - 2, high = fit < 1 ? 1 : fit; /* rows of a band */
+    const long fit = FORWARD / (2 * base.line) - 2, high = fit < 1 ? 1 : fit; /* rows of a band */
     const long bands = (h + high - 1) / high;
     const long some = w < ROWS && bands == 1 ? (high + 1) / (h + 1) : 1; /* images */
     const long groups = (n + some - 1) / some;
@@ -588,6 +588,8 @@ int tiles_conv_weights(const uint16_t *x, const uint16_t *g, long n, long h, lon
                        long below, long ci, long co, long side, float *by)
 {
     const long all_pixels = n * h * w, length = all_pixels % 64 ? 32 : 64;
+    if (side == 1)
+        above = below = 0; /* nothing there is seen */
     if (side == 1 && all_pixels % length == 0) { /* pixels may be seen as rows of any length */
         n = 1;
         h = all_pixels / length;
@@ -603,11 +605,12 @@ int tiles_conv_weights(const uint16_t *x, const uint16_t *g, long n, long h, lon
     step += step % 512 ? 0 : 8; /* else rows fall into few places of the cache */
     const long pairs = chunks * k / 2, tiles = (side * ci + ROWS - 1) / ROWS;
     const long row_size = 2 * step * ci + 4 * pairs * co, all_rows = narrow ? 1 : h;
-    const long fit = LEVEL2 / 2 / row_size;
-    const long parts = fit > 1 ? (all_rows + fit - 1) / fit : all_rows; /* bands of an image */
-    const long rows = (all_rows + parts - 1) / parts; /* the last ones may be none of it */
+    const long fit = BACK / 2 / row_size;
+    const long least_parts = fit > 1 ? (all_rows + fit - 1) / fit : all_rows;
+    const long rows = (all_rows + least_parts - 1) / least_parts; /* of a band; the last may have */
+    const long parts = (all_rows + rows - 1) / rows;              /* some more than its image */
     const long high = rows + 2 * edge, all = n * parts;
-    long group = LEVEL2 / (row_size * high);
+    long group = BACK / (row_size * high);
     group = group < 1 ? 1 : least(group, all);
     uint16_t *xs = scratch(0, ((group * high * ci) + ROWS) * step * sizeof *xs);
     uint32_t *gs = scratch(1, group * rows * pairs * co * sizeof *gs);

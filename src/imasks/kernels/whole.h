@@ -1,5 +1,6 @@
-/* A whole stage of a network for one element type, one call forward and one back: convolutions with
- * ReLU, then batch norm. Included once for each type.
+/* A whole stage of a network for one element type, convolutions with ReLU, then batch norm: in
+ * training one call forward and one back, outside of training one call for several stages. Included
+ * once for each type.
  *
  * On small images calls cost as much as the work. On large ones memory is waited for: but for what
  * needs all of a batch (its statistics), a portion goes through all steps while it is in a cache,
@@ -11,7 +12,8 @@ int NAME(conv)(const T *, const float *, const float *, long, long, long, long, 
 int NAME(conv_weights)(const T *, const T *, long, long, long, long, long, long, long, long,
                        float *);
 
-/* Rows of features from `first` up to `end`, of as many images as are worked on at once. */
+/* Rows of features from `first` up to `end`. Where several images are worked on at once these are
+ * all of theirs, one image after another, and nothing is forgotten before it is made anew. */
 struct NAME(window) {
     T *memory;
     long first, end, row; /* elements of a row */
@@ -207,9 +209,8 @@ int NAME(stage_grad)(const struct stage *s, void **p)
 /* Outside of training, where batch norm is a factor and a summand; of several stages, too.
  *
  * p: x, out (or NULL), out with the largest of every 2 x 2 pixels (or NULL; one of them is wanted),
- * memory (for windows on x as it is filled up, if it is, and on what every convolution gives, but
- * for the last one's if out is wanted); then weight, bias, and factor and summand (or NULL) of every
- * convolution.
+ * memory (for windows on x as it is filled up, if it is, and on what every convolution gives); then
+ * weight, bias, and factor and summand (or NULL) of every convolution.
  * Returns 0, or 1 without memory. */
 int NAME(stages_fixed)(const struct stage *s, void **p)
 {
@@ -220,6 +221,7 @@ int NAME(stages_fixed)(const struct stage *s, void **p)
     if (fills)
         widen(p[4], taps, s->given, wide, first);
     struct NAME(window) given[count + 1]; /* to every convolution, and by the last one */
+    memset(given, 0, sizeof given);
     char *work = p[3];
     for (long i = fills ? 0 : 1; i < count + pools; i++)
         given[i] = NAME(window_at)(s, i ? s->shapes[3 * i - 2] : wide, &work);

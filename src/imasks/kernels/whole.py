@@ -1,4 +1,4 @@
-"""Stages of a network in one call forward and one back; see whole.h."""
+"""Stages of a network in one call each way; see whole.h."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from imasks.kernels.convolutions import own
 
 _IN_CACHE = 2**18  # bytes of the widest features of what goes through all steps at once
 _FEW_WEIGHTS = 2**14  # up to which that is done: they are prepared anew for every portion
-_FEWEST_ROWS = 8  # of a portion: each brings another row or two of its own
+_FEWEST_ROWS = 8  # a portion is planned for: each has a row or two of its neighbours to move
 
 
 @dataclass(frozen=True)
@@ -45,27 +46,30 @@ class Plan:
 
 @lru_cache(maxsize=1024)  # sizes of images can be many
 def plan_of(dtype: torch.dtype, shape: torch.Size, *weights: torch.Size) -> Plan | None:
-    """Plan a stage; None if not all of its convolutions are our own."""
+    """Plan a stage; None if not all of its convolutions are our own, or they do not fit."""
     n, given, h, w = shape
     wide = 8 if tiles(dtype) and given < 8 else given  # images: tiles.c is faster than oneDNN
     convs = [(wide if not i else ci, co, *sides) for i, (co, ci, *sides) in enumerate(weights)]
     if not all(own(dtype, n * h * w, torch.Size((co, ci, *sides))) for ci, co, *sides in convs):
         return None
+    if any(co != ci for (_, co, *_), (ci, *_) in pairwise(convs)):
+        return None
     some, rows = _portion(shape, convs, dtype)
-    high = h if rows == h else min(h, rows + len(convs) + 2)  # with those that are ahead
+    # with those that are ahead, a neighbour that is kept, and the odd row that waits for pooling
+    high = h if rows == h else min(h, rows + len(convs) + 2)
     numbers = [n, h, w, some, rows, high, len(convs), int(tiles(dtype)), given]
     for ci, co, side, _ in convs:
         numbers += [ci, co, side]
     fills = wide != given
     features = [co for _, co, *_ in convs] + [wide] * fills
     of_weights = max(ci * co * side**2 for ci, co, side, _ in convs)
-    high *= some * w
+    held = some * high * w  # pixels of a window
     return Plan(
         numbers=(ctypes.c_long * len(numbers))(*numbers),
         out=(n, weights[-1][0], h, w),
         kept=sum(_room(n * h * w * c, dtype) for c in features),
-        work=sum(_room(high * co, dtype) for _, co, *_ in convs) + _room(of_weights, torch.float32),
-        fixed=sum(_room(high * c, dtype) for c in features),
+        work=sum(_room(held * co, dtype) for _, co, *_ in convs) + _room(of_weights, torch.float32),
+        fixed=sum(_room(held * c, dtype) for c in features),
         dtype=dtype,
         fills=fills,
     )
@@ -82,7 +86,6 @@ def _portion(
     some = _IN_CACHE // (h * row)
     if some:
         return min(n, some), h
-    # even bands; but for the last, all rows of which are ahead
     bands = -(-h // max(_FEWEST_ROWS, _IN_CACHE // row))
     return 1, -(-h // bands)
 

@@ -103,6 +103,15 @@ def pool(x: Tensor) -> tuple[Tensor, Tensor]:
     return F.max_pool2d(x, 2), x
 
 
+def pool_in_turn(x: Tensor, *stages: Stage) -> Tensor:
+    """Return the largest of every 2 x 2 pixels of what stages make of ``x``, one after another."""
+    if ops.usable(x) and all(one.fits() and not one.training for one in stages):
+        return ops.stages_and_pool(x, [(one.convs, one.norm) for one in stages])
+    for one in stages:
+        x = one(x)
+    return pool(x)[0]
+
+
 def grow(x: Tensor, skip: Tensor) -> Tensor:
     """Return ``x`` at twice its height and width (nearest) plus ``skip``."""
     if ops.usable(x) and x.dtype == skip.dtype:

@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imasks.kernels import ops
-from imasks.models._blocks import Stage, check_width, features, he_normal, place, pool
+from imasks.models._blocks import Stage, check_width, features, he_normal, place, pool_in_turn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,12 +102,9 @@ def _head(config: EvalNetConfig) -> nn.Linear:
 
 def _halved(x: Tensor, *stages: Stage) -> Tensor:
     """Return the largest of every 2 x 2 pixels of what stages make of features."""
-    even = x.shape[2] % 2 == x.shape[3] % 2 == 0
-    if even and ops.usable(x) and all(one.fits() and not one.training for one in stages):
-        return ops.stages_and_pool(x, [(one.convs, one.norm) for one in stages])
+    if x.shape[2] % 2 == x.shape[3] % 2 == 0:
+        return pool_in_turn(x, *stages)
     for one in stages:
         x = one(x)
-    if even:
-        return pool(x)[0]
     # six halvings: a side that has come down to one pixel (images below 64) stays as it is
     return F.max_pool2d(x, [min(2, side) for side in x.shape[-2:]])
