@@ -144,7 +144,7 @@ PRESETS: Mapping[str, Preset] = {
     "paper": Preset(),
     "default": Preset(
         recipe=Recipe(
-            steps=2000,
+            steps=4000,
             batch=8,
             learning_rate=0.006,
             schedule="cosine",
