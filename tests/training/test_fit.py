@@ -7,15 +7,13 @@ import torch
 from imasks.data.arrays import Arrays
 from imasks.data.augment import Augmentation
 from imasks.errors import UserError
-from imasks.models.unet import UNet, UNetConfig, make_unet
+from imasks.models.unet import UNetConfig, make_unet
 from imasks.models.weights import load_tensors, save_tensors
 from imasks.tasks import Binary, Multiclass, Multilabel
 from imasks.training.batches import Part
-from imasks.training.descent import make_optimiser
 from imasks.training.fit import fit, seeded_network
 from imasks.training.objectives import Supervised
 from imasks.training.recipe import Recipe
-from tests.models.test_unet import load_keras
 
 CPU = torch.device("cpu")
 TINY = UNetConfig(in_channels=1, outputs=1, width=0.25, norm_momentum=0.1)
@@ -44,48 +42,6 @@ def validation(count=4):
 
 def weights(fitted):
     return torch.cat([v.flatten().double() for v in fitted.network.state_dict().values()])
-
-
-# --- golden: the published optimiser and training steps -----------------------------------------
-
-
-def test_optimiser_agrees_with_the_published_one(golden):
-    d = golden("optimizer_adamw")
-    layer = torch.nn.Linear(7, 5, bias=False)
-    with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(d["w"][0].T.reshape(5, 7)))
-    recipe = Recipe(learning_rate=float(d["lr"]), weight_decay=float(d["wd"] / d["lr"]))
-    assert recipe == Recipe(learning_rate=float(d["lr"]))  # these are the recipe's own values
-    optimiser = make_optimiser(layer, recipe)
-    for step, gradient in enumerate(d["grads"], start=1):
-        layer.weight.grad = torch.from_numpy(gradient.T.copy())
-        optimiser.step()
-        np.testing.assert_allclose(layer.weight.detach().T, d["w"][step], atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("stem", "task"),
-    [
-        ("trainsteps_unet_a05_mse", Binary(["x"])),
-        ("trainsteps_unet_a05_cce", Multiclass(["a", "b", "c", "d"])),
-    ],
-)
-def test_training_steps_agree_with_the_published_ones(golden, stem, task):
-    d = golden(stem)
-    config = UNetConfig(in_channels=3, outputs=task.outputs, width=0.5)
-    network = load_keras(UNet(config), d, suffix="__init").train()
-    optimiser = make_optimiser(network, Recipe())
-    losses = []
-    for x, y in zip(d["x"], d["y"], strict=True):
-        truth = y.argmax(-1) if task.name == "multiclass" else y[..., 0]
-        labels = torch.from_numpy(truth.astype(np.uint8))[:, None]
-        loss = task.loss(network(torch.from_numpy(x).permute(0, 3, 1, 2)), labels)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    assert losses[0] == pytest.approx(d["losses"][0], abs=1e-4)
-    assert losses[4] == pytest.approx(d["losses"][4], rel=0.03)
 
 
 # --- the loop ----------------------------------------------------------------------------------
