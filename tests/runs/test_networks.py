@@ -59,17 +59,17 @@ def config(preset, **more):
 
 
 @pytest.mark.parametrize(
-    ("preset", "fit", "last"),
+    ("preset", "steps", "fit", "last"),
     [
-        ("paper", "06527012ff6dacdb", "2ed42e682481fd63"),
-        ("default", "667d62a571452bf3", "b52c8a4c6f0e8aaa"),
+        ("paper", None, "06527012ff6dacdb", "2ed42e682481fd63"),
+        ("default", 2000, "667d62a571452bf3", "b52c8a4c6f0e8aaa"),
     ],
 )
-def test_jobs_of_unets_have_the_keys_they_had_before_there_were_others(preset, fit, last):
+def test_jobs_of_unets_have_the_keys_they_had_before_there_were_others(preset, steps, fit, last):
     before = config(preset)
-    plan = make_plan(
-        dataclasses.replace(before, how=dataclasses.replace(before.how, warm_start=False))
-    )
+    recipe = dataclasses.replace(before.how.recipe, steps=steps)
+    how = dataclasses.replace(before.how, warm_start=False, recipe=recipe)
+    plan = make_plan(dataclasses.replace(before, how=how))
     assert plan.lines[0].generations[0].fits[0].key == fit
     assert plan.targets[-1].key == last
     assert "networks" not in config(preset).to_json()
