@@ -467,6 +467,8 @@ def test_stages_that_do_not_fit_are_refused():
     x, first, other = torch.zeros(1, 8, 8, 8), pair([(8, 16, 1)])[0], pair([(8, 8, 1)])[0]
     with torch.no_grad(), pytest.raises(ValueError, match="16 channels meet a convolution of 8"):
         ops.stages_and_pool(x, [(one.eval().convs, one.norm) for one in (first, other)])
+    with torch.no_grad(), pytest.raises(ValueError, match="8 channels meet a convolution of 16"):
+        ops.stages_and_pool(x, [(one.convs, one.norm) for one in (pair([(16, 8, 1)])[0].eval(),)])
     with torch.no_grad(), pytest.raises(ValueError, match="cannot halve"):
         ops.stages_and_pool(x[:, :, :7], [(first.convs, first.norm)])
 

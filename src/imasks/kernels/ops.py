@@ -46,10 +46,7 @@ def stage(x: Tensor, convs: nn.ModuleList, norm: nn.BatchNorm2d) -> Tensor:
             training.
     """
     # The kernels read what they are told is there.
-    if x.shape[1] != convs[0].in_channels:
-        raise ValueError(
-            f"features of {x.shape[1]} channels meet a convolution of {convs[0].in_channels}"
-        )
+    _check_channels(x, convs[0])
     if norm.training and not x.numel():
         raise ValueError(f"features of shape {tuple(x.shape)} have no mean to normalise by")
     variables: list[Any] = [v for conv in convs for v in (conv.weight, conv.bias)]
@@ -78,10 +75,8 @@ def stages_and_pool(x: Tensor, each: Sequence[tuple[nn.ModuleList, nn.BatchNorm2
         ValueError: height or width is odd, or channels do not fit.
     """
     _check_even(x)
-    plan = None
-    if x.shape[1] == each[0][0][0].in_channels:
-        weights = [conv.weight.shape for convs, _ in each for conv in convs]
-        plan = plan_of(dtype_of(x), x.shape, *weights)
+    weights = [conv.weight.shape for convs, _ in each for conv in convs]
+    plan = plan_of(dtype_of(x), x.shape, *weights)
     if plan is not None:
         known = [one for convs, norm in each for one in _fixed(convs, norm)]
         return stages_fixed(plan, x, known, pooled=True)
@@ -114,10 +109,7 @@ def project(x: Tensor, conv: nn.Conv2d) -> Tensor:
     Raises:
         ValueError: ``x`` has other channels than the convolution takes.
     """
-    if x.shape[1] != conv.in_channels:
-        raise ValueError(
-            f"features of {x.shape[1]} channels meet a convolution of {conv.in_channels}"
-        )
+    _check_channels(x, conv)
     weight = conv.weight.float()
     bias = None if conv.bias is None else conv.bias.float()
     if (
@@ -144,6 +136,13 @@ def pool_and_keep(x: Tensor) -> tuple[Tensor, Tensor]:
     _check_even(x)
     pooled, kept = _Pool.apply(x)  # type: ignore[no-untyped-call]
     return pooled, kept
+
+
+def _check_channels(x: Tensor, conv: Any) -> None:
+    if x.shape[1] != conv.in_channels:
+        raise ValueError(
+            f"features of {x.shape[1]} channels meet a convolution of {conv.in_channels}"
+        )
 
 
 def _check_even(x: Tensor) -> None:

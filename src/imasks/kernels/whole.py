@@ -6,7 +6,6 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -48,11 +47,12 @@ class Plan:
 def plan_of(dtype: torch.dtype, shape: torch.Size, *weights: torch.Size) -> Plan | None:
     """Plan a stage; None if not all of its convolutions are our own, or they do not fit."""
     n, given, h, w = shape
+    given_to_each = (given, *(co for co, *_ in weights[:-1]))
+    if given_to_each != tuple(ci for _, ci, *_ in weights):
+        return None
     wide = 8 if tiles(dtype) and given < 8 else given  # images: tiles.c is faster than oneDNN
     convs = [(wide if not i else ci, co, *sides) for i, (co, ci, *sides) in enumerate(weights)]
     if not all(own(dtype, n * h * w, torch.Size((co, ci, *sides))) for ci, co, *sides in convs):
-        return None
-    if any(co != ci for (_, co, *_), (ci, *_) in pairwise(convs)):
         return None
     some, rows = _portion(shape, convs, dtype)
     # with those that are ahead, a neighbour that is kept, and the odd row that waits for pooling
